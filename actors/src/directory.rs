@@ -1,0 +1,184 @@
+//! What is collected, for readers: instruments, their books and shards, and the newest published values. Reading it
+//! never waits for an actor.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::Relaxed},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use dashmap::DashMap;
+use fathom_market::{
+    ids::{Market, Scope, VenueId},
+    instrument::{Instrument, InstrumentTable},
+    sample::{DepthSample, SampleState},
+    table::CategorySnapshotRow,
+};
+use fathom_venues::planner::MarketPlan;
+
+use crate::{book::BookActor, kernel::ActorRef, stream::ShardStatus};
+
+/// A published value of a book older than this says nothing of the present.
+pub const PUBLISHED_FOR_US: i64 = 3_000_000;
+
+/// What a book publishes.
+pub struct BookCell {
+    /// The instrument.
+    pub instrument: Arc<Instrument>,
+    live: ArcSwapOption<DepthSample>,
+    observed_us: AtomicI64,
+    ticks: AtomicI64,
+}
+
+impl BookCell {
+    /// Nothing has been published.
+    pub fn new(instrument: Arc<Instrument>) -> Self {
+        let (observed_us, ticks) = (AtomicI64::new(0), AtomicI64::new(0));
+        Self { instrument, live: ArcSwapOption::empty(), observed_us, ticks }
+    }
+
+    /// Publishes a sample taken now.
+    pub fn publish(&self, sample: Arc<DepthSample>, now_us: i64) {
+        self.live.store(Some(sample));
+        self.observed_us.store(now_us, Relaxed);
+    }
+
+    /// Publishes the number of ticks held.
+    pub fn publish_ticks(&self, ticks: usize) {
+        self.ticks.store(i64::try_from(ticks).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// Ticks held.
+    pub fn ticks(&self) -> i64 {
+        self.ticks.load(Relaxed)
+    }
+
+    /// The newest sample and its age. One whose actor has fallen silent is turned stale: its numbers are not served.
+    pub fn sample(&self, now_us: i64) -> Option<(DepthSample, i64)> {
+        let mut sample = DepthSample::clone(&*self.live.load_full()?);
+        let age_us = now_us - self.observed_us.load(Relaxed);
+        if age_us > PUBLISHED_FOR_US && sample.state.is_usable() {
+            sample.state = SampleState::Stale;
+            sample.bands.clear();
+        }
+        Some((sample, age_us))
+    }
+
+    /// The book's state as readers may believe it.
+    pub fn state(&self, now_us: i64) -> SampleState {
+        self.sample(now_us).map_or(SampleState::Syncing, |(sample, _)| sample.state)
+    }
+}
+
+/// A book, as found by readers.
+#[derive(Clone)]
+pub struct BookEntry {
+    /// What it publishes.
+    pub cell: Arc<BookCell>,
+    /// Its actor.
+    pub actor: ActorRef<BookActor>,
+    /// The shard that feeds its depth.
+    pub shard: Arc<str>,
+}
+
+/// One collected venue and market.
+pub struct MarketEntry {
+    /// Venue.
+    pub venue: VenueId,
+    /// Market.
+    pub market: Market,
+    /// The collected instruments.
+    pub table: Arc<InstrumentTable>,
+    /// The plan.
+    pub plan: MarketPlan,
+    /// Wanted symbols that the venue lacks.
+    pub missing: Vec<String>,
+}
+
+/// The newest committed minute of a category.
+pub type LatestCategory = Arc<Vec<CategorySnapshotRow>>;
+
+/// Everything that readers look up.
+#[derive(Default)]
+pub struct Directory {
+    markets: DashMap<(VenueId, Market), Arc<MarketEntry>>,
+    books: DashMap<(VenueId, Market, Box<str>), BookEntry>,
+    shards: DashMap<Box<str>, Arc<ArcSwap<ShardStatus>>>,
+    latest: DashMap<(Scope, Market, Box<str>), LatestCategory>,
+}
+
+impl Directory {
+    /// Enters a planned market.
+    pub fn put_market(&self, entry: MarketEntry) {
+        self.markets.insert((entry.venue, entry.market), Arc::new(entry));
+    }
+
+    /// A planned market; `None` before its instruments are known.
+    pub fn market(&self, venue: VenueId, market: Market) -> Option<Arc<MarketEntry>> {
+        self.markets.get(&(venue, market)).map(|entry| entry.clone())
+    }
+
+    /// All planned markets, in order.
+    pub fn markets(&self) -> Vec<Arc<MarketEntry>> {
+        let mut markets: Vec<_> = self.markets.iter().map(|entry| entry.value().clone()).collect();
+        markets.sort_by_key(|entry| (entry.venue, entry.market));
+        markets
+    }
+
+    /// Enters a book.
+    pub fn put_book(&self, entry: BookEntry) {
+        let instrument = &entry.cell.instrument;
+        self.books.insert((instrument.venue, instrument.market, instrument.native.clone()), entry);
+    }
+
+    /// Finds a book by native or unified symbol, in any case.
+    pub fn book(&self, venue: VenueId, market: Market, symbol: &str) -> Option<BookEntry> {
+        if let Some(entry) = self.books.get(&(venue, market, symbol.into())) {
+            return Some(entry.clone());
+        }
+        let entry = self.market(venue, market)?;
+        let found = entry.table.iter().map(|(_, instrument)| instrument).find(|instrument| {
+            instrument.native.eq_ignore_ascii_case(symbol) || instrument.unified.eq_ignore_ascii_case(symbol)
+        })?;
+        self.books.get(&(venue, market, found.native.clone())).map(|entry| entry.clone())
+    }
+
+    /// The books of a venue and market, in the order of their native symbols.
+    pub fn books(&self, venue: VenueId, market: Market) -> Vec<BookEntry> {
+        let mut books: Vec<_> = self
+            .books
+            .iter()
+            .filter(|entry| entry.key().0 == venue && entry.key().1 == market)
+            .map(|entry| entry.value().clone())
+            .collect();
+        books.sort_by(|a, b| a.cell.instrument.native.cmp(&b.cell.instrument.native));
+        books
+    }
+
+    /// Enters a shard's published status.
+    pub fn put_shard(&self, id: &str, status: Arc<ArcSwap<ShardStatus>>) {
+        self.shards.insert(id.into(), status);
+    }
+
+    /// A shard's published status.
+    pub fn shard(&self, id: &str) -> Option<Arc<ShardStatus>> {
+        self.shards.get(id).map(|status| status.load_full())
+    }
+
+    /// Every shard's published status, in the order of their ids.
+    pub fn shards(&self) -> Vec<Arc<ShardStatus>> {
+        let mut shards: Vec<_> = self.shards.iter().map(|status| status.load_full()).collect();
+        shards.sort_by(|a, b| a.id.cmp(&b.id));
+        shards
+    }
+
+    /// Publishes the rows of one category at one boundary, one a depth.
+    pub fn put_latest(&self, scope: Scope, market: Market, category: &str, rows: LatestCategory) {
+        self.latest.insert((scope, market, category.into()), rows);
+    }
+
+    /// The newest rows of a category, one a depth.
+    pub fn latest(&self, scope: Scope, market: Market, category: &str) -> Option<LatestCategory> {
+        self.latest.get(&(scope, market, category.into())).map(|rows| rows.clone())
+    }
+}

@@ -1,0 +1,64 @@
+//! What flows from a line to the books, in order, through each book's inbox.
+
+use fathom_market::event::{Candle, Channel, Event};
+
+/// One item of a book's inbox.
+#[derive(Clone, Debug)]
+pub enum FeedItem {
+    /// Events of the instrument, in the order of the socket. Deltas among them have passed their line's chain check.
+    Events(Vec<Event>),
+    /// A line that carries the instrument was lost, or has not yet delivered: what it carries is in doubt.
+    Reset {
+        /// The channels of this instrument that the line carries.
+        channels: Vec<Channel>,
+        /// Why.
+        cause: &'static str,
+    },
+    /// A line that carries the instrument has begun to deliver.
+    Open {
+        /// The channels of this instrument that the line carries.
+        channels: Vec<Channel>,
+    },
+    /// Candles that were fetched, not streamed.
+    Candles {
+        /// The candles, oldest first.
+        candles: Vec<Candle>,
+        /// When they were asked for.
+        asked_us: i64,
+    },
+    /// The sequence of the depth stream broke on the line; the update that showed it follows.
+    Gap {
+        /// The id that would have followed.
+        expected: u64,
+        /// The id that came.
+        got: u64,
+    },
+    /// A record of a channel could not be read; for depth, the book has a hole.
+    Unreadable {
+        /// The channel.
+        channel: Channel,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The inbox was full: so many events are missing here.
+    Overflow {
+        /// Events dropped.
+        events: usize,
+    },
+    /// Everything that was read from the sockets before this minute boundary has been sent before this item.
+    Boundary {
+        /// The boundary.
+        at_ms: i64,
+    },
+    /// The line's actor is alive.
+    Pulse,
+}
+
+/// What a book asks of the shard that feeds it. Travels against the data, and never blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenewStream {
+    /// The book's instrument.
+    pub instrument: fathom_market::instrument::InstrumentIdx,
+    /// The channel that is silent although others are not.
+    pub channel: Channel,
+}

@@ -1,0 +1,42 @@
+//! The actors of fathom.
+//!
+//! ```text
+//! guardian
+//! └─ supervisor
+//!    ├─ writer, retention
+//!    ├─ aggregator/{market}/{category}, aggregator/{market}/COIN
+//!    ├─ venue/{venue}/{market}          reads instruments, plans, spawns what follows
+//!    ├─ history/{venue}/{market}        REST: snapshots for the books, candles
+//!    ├─ book/{venue}/{market}/{symbol}  on the thread of the shard that feeds it
+//!    └─ shard/{shard}                   lines of one shard
+//! ```
+//!
+//! | from | to | what | capacity | full |
+//! |---|---|---|---|---|
+//! | shard | book | [`feed::FeedItem`], one a socket read | `book.inbox` | told in its place, book resyncs |
+//! | book | shard | [`feed::RenewStream`] | 1024 | dropped, said again |
+//! | book | history | [`history::HistoryJob`] | 4096 | the book tries again |
+//! | history | book | [`feed::FeedItem::Candles`] | `book.inbox` | fetched again |
+//! | book, aggregator | writer | batches of rows | `writer.inbox` | they wait in the sender, bounded, then refused and counted |
+//! | book | aggregator | samples, on the [`board::MinuteBoard`] | 3 boundaries | late ones refused and counted |
+//! | line | whoever listens | [`fanout::LiveEvent`] | the listener's | the listener's |
+//!
+//! **Architecture invariant.** `kernel` knows nothing of markets. An actor's file holds no parsing, no SQL and no
+//! arithmetic worth a test of its own: those are pure modules beside it.
+
+pub mod aggregator;
+pub mod board;
+pub mod book;
+pub mod directory;
+pub mod fanout;
+pub mod feed;
+pub mod history;
+pub mod instruments;
+pub mod kernel;
+pub mod limits;
+pub mod market_supervisor;
+pub mod settings;
+pub mod spawn;
+pub mod stream;
+pub mod system;
+pub mod writer;

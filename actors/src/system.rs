@@ -1,0 +1,261 @@
+//! Builds the tree, from the bottom up, and takes it down again in the opposite order.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use fathom_market::{
+    batch::Batch,
+    category::CategoryRule,
+    ids::{Market, VenueId},
+};
+use fathom_storage::Store;
+use fathom_transport::{BudgetStatus, RestBudget, RestClient, TransportError, UtcClock};
+use thiserror::Error;
+
+use crate::{
+    aggregator::{AggregatorActor, AggregatorSpec, Fold},
+    board::{Boards, MinuteBoard},
+    directory::Directory,
+    fanout::{Fanout, LiveEvents},
+    kernel::{
+        ActorRef, ChildSpec, Clock, Control, Kernel, KernelConfig, Kind, NoSystem, Outlet, Overflow,
+        Placement, ShutdownReport, SpawnError, Supervisor, inbox::bounded,
+    },
+    limits,
+    market_supervisor::{MarketSpec, MarketSupervisor},
+    settings::Settings,
+    spawn::market_id,
+    writer::{RetentionActor, WriterActor, WriterSpec, pending::Pending},
+};
+
+/// Why the tree could not be built.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is no actix system.
+    #[error(transparent)]
+    NoSystem(#[from] NoSystem),
+    /// The kernel takes no more actors.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// TLS or the REST client could not be made.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+/// The running tree.
+pub struct MarketSystem {
+    kernel: Kernel,
+    clock: Clock,
+    directory: Arc<Directory>,
+    boards: Arc<Boards>,
+    live: Arc<LiveEvents>,
+    budget: RestBudget,
+    store: Arc<dyn Store>,
+    settings: Arc<Settings>,
+    aggregators: BTreeMap<(Market, Box<str>), ActorRef<AggregatorActor>>,
+}
+
+impl MarketSystem {
+    /// Builds the tree: writer and upkeep, aggregators, then one supervisor for each market, which builds the rest as
+    /// soon as it knows the venue's instruments.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        settings: Settings,
+        kernel_config: KernelConfig,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, StartError> {
+        let clock = kernel_config.clock.clone();
+        let kernel = Kernel::start(kernel_config)?;
+        let settings = Arc::new(settings);
+        let utc = utc_clock(&clock);
+        let budget = budgets(&settings, &utc);
+        let boards = Arc::new(boards(&settings));
+        let directory = Arc::new(Directory::default());
+        let live = Arc::new(Fanout::new(clock.clone()));
+        let supervisor = kernel.supervisor();
+        let writer = spawn_writer(&supervisor, &settings, &store, &clock).await?;
+        let aggregators = spawn_aggregators(&supervisor, &settings, &boards, &directory, &writer)?;
+        for market in &settings.markets {
+            let spec = MarketSpec {
+                market: market.clone(),
+                settings: settings.clone(),
+                supervisor: supervisor.clone(),
+                directory: directory.clone(),
+                boards: boards.clone(),
+                writer: writer.clone(),
+                live: live.clone(),
+                store: store.clone(),
+                rest: RestClient::new(budget.clone(), market.tls.clone(), utc.clone())?,
+            };
+            let id = market_id(market.venue.id().as_str(), market.market.as_str());
+            let child = ChildSpec::builder(id.as_str(), Kind("venue"), move |life| {
+                MarketSupervisor::new(life, spec.clone())
+            });
+            supervisor.spawn_detached(limits::service(child).build())?;
+        }
+        Ok(Self { kernel, clock, directory, boards, live, budget, store, settings, aggregators })
+    }
+
+    /// Commands and health.
+    pub fn control(&self) -> Control {
+        self.kernel.control()
+    }
+
+    /// What is collected.
+    pub const fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Minute boards.
+    pub const fn boards(&self) -> &Arc<Boards> {
+        &self.boards
+    }
+
+    /// Live events.
+    pub const fn live(&self) -> &Arc<LiveEvents> {
+        &self.live
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The settings.
+    pub const fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// The clock.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The REST budgets.
+    pub fn budgets(&self) -> Vec<BudgetStatus> {
+        self.budget.status()
+    }
+
+    /// The aggregator of a market's category, by its exact name.
+    pub fn aggregator(&self, market: Market, category: &str) -> Option<&ActorRef<AggregatorActor>> {
+        self.aggregators.get(&(market, category.into()))
+    }
+
+    /// Returns once the supervisor could not be kept alive: the process has to end.
+    pub async fn lost(&self) {
+        self.kernel.lost().await;
+    }
+
+    /// Stops everything in the reverse order of its start: shards, books, aggregators, the writer last, after it has
+    /// written what waits. Then closes the store.
+    pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
+        let report = self.kernel.supervisor().shutdown(grace).await;
+        self.store.close().await;
+        report
+    }
+}
+
+/// The process's clock as the transport wants it.
+pub fn utc_clock(clock: &Clock) -> UtcClock {
+    let clock = clock.clone();
+    Arc::new(move || clock.now_us())
+}
+
+fn budgets(settings: &Settings, utc: &UtcClock) -> RestBudget {
+    let budget = RestBudget::new(utc.clone());
+    for market in &settings.markets {
+        match fathom_transport::rest::host_key(&market.endpoints.rest) {
+            Ok(host) => {
+                budget.configure(&host, market.venue.budget_rules(market.market), market.budget_ceiling)
+            }
+            Err(error) => tracing::error!(%error, "REST address of {} {}", market.venue.id(), market.market),
+        }
+    }
+    budget
+}
+
+fn boards(settings: &Settings) -> Boards {
+    let boards =
+        settings.markets.iter().map(|market| Arc::new(MinuteBoard::new(market.venue.id(), market.market)));
+    Boards::new(boards.collect(), settings.depth.stablecoins.clone())
+}
+
+async fn spawn_writer(
+    supervisor: &Supervisor,
+    settings: &Arc<Settings>,
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+) -> Result<Outlet<Batch>, SpawnError> {
+    let (outlet, inbox) = bounded("rows", settings.writer.inbox, Overflow::Fault, clock);
+    let waiting = Arc::new(Mutex::new(Pending::new(settings.writer.flush)));
+    let spec =
+        WriterSpec { inbox: inbox.clone(), waiting, store: store.clone(), settings: settings.writer.clone() };
+    let child =
+        ChildSpec::builder("writer", Kind("writer"), move |life| WriterActor::new(life, spec.clone()))
+            .placement(Placement::Dedicated)
+            .stop_grace(Duration::from_secs(20))
+            .inbox(&inbox);
+    supervisor.spawn(limits::writer(child).build()).await?;
+    let (store, upkeep) = (store.clone(), settings.writer.clone());
+    let child = ChildSpec::builder("retention", Kind("retention"), move |life| {
+        RetentionActor::new(life, store.clone(), upkeep.clone())
+    })
+    .required(false);
+    supervisor.spawn_detached(limits::service(child).build())?;
+    Ok(outlet)
+}
+
+type Aggregators = BTreeMap<(Market, Box<str>), ActorRef<AggregatorActor>>;
+
+fn spawn_aggregators(
+    supervisor: &Supervisor,
+    settings: &Arc<Settings>,
+    boards: &Arc<Boards>,
+    directory: &Arc<Directory>,
+    writer: &Outlet<Batch>,
+) -> Result<Aggregators, SpawnError> {
+    let mut aggregators = BTreeMap::new();
+    for market in markets(settings) {
+        let categories = settings.depth.categories.iter().cloned().map(Fold::Category);
+        for fold in categories.chain([Fold::Pairs]) {
+            let name: Box<str> = match &fold {
+                Fold::Category(CategoryRule { name, .. }) => name.clone(),
+                Fold::Pairs => "COIN".into(),
+            };
+            let spec = AggregatorSpec {
+                fold,
+                market,
+                boards: boards.clone(),
+                directory: directory.clone(),
+                writer: writer.clone(),
+                depth: settings.depth.clone(),
+            };
+            let id = format!("aggregator/{market}/{name}");
+            let child = ChildSpec::builder(id.as_str(), Kind("aggregator"), move |life| {
+                AggregatorActor::new(life, spec.clone())
+            });
+            aggregators.insert((market, name), supervisor.spawn_detached(limits::aggregator(child).build())?);
+        }
+    }
+    Ok(aggregators)
+}
+
+fn markets(settings: &Settings) -> Vec<Market> {
+    Market::ALL
+        .into_iter()
+        .filter(|market| settings.markets.iter().any(|one| one.market == *market))
+        .collect()
+}
+
+/// The venues collected, without repeats.
+pub fn venues(settings: &Settings) -> Vec<VenueId> {
+    let mut venues: Vec<VenueId> = settings.markets.iter().map(|market| market.venue.id()).collect();
+    venues.sort_unstable();
+    venues.dedup();
+    venues
+}

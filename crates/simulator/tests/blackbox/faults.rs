@@ -1,0 +1,131 @@
+use fathom_market::ids::Market;
+use fathom_simulator::{DropHow, Fault, FaultError};
+
+use crate::client::{Book, Got, Ws, eventually, get, post, start};
+
+const DEPTH: &str = "btcusdt@depth@100ms";
+
+fn spot_depth() -> (Market, String) {
+    (Market::Spot, DEPTH.to_owned())
+}
+
+#[tokio::test]
+async fn a_skipped_diff_is_a_gap_and_stands_in_the_ledger() {
+    let simulator = start(1500.0);
+    let mut ws =
+        Ws::open(&format!("{}/stream?streams={DEPTH}", simulator.ws_url(Market::Spot, "").unwrap())).await;
+    ws.data(DEPTH).await;
+    let base = simulator.rest_url(Market::Spot).unwrap();
+    let mut book = Book::new(&get(&base, "/api/v3/depth?symbol=BTCUSDT&limit=5000").await.json(), false);
+    let (market, stream) = spot_depth();
+    simulator.inject(&Fault::Skip { market, stream, count: 1 }).unwrap();
+    let gap = loop {
+        if let Err(gap) = book.apply(&ws.data(DEPTH).await) {
+            break gap;
+        }
+    };
+    assert!(gap.starts_with("gap"), "{gap}");
+    let rows = simulator.ledger().depth(Market::Spot, &fathom_simulator::LedgerQuery::default());
+    assert_eq!(rows.iter().filter(|row| row.sending.to.is_empty()).count(), 1);
+    assert_eq!(simulator.ledger().faults().len(), 1);
+}
+
+#[tokio::test]
+async fn dropped_connections_end_and_are_not_clean() {
+    let simulator = start(500.0);
+    let url = format!("{}/stream?streams={DEPTH}", simulator.ws_url(Market::Spot, "").unwrap());
+    let (mut cut, mut other) = (Ws::open(&url).await, Ws::open(&format!("{url}/btcusdt@trade")).await);
+    cut.data(DEPTH).await;
+    other.data(DEPTH).await;
+    let all = simulator.ledger().connections(Market::Spot);
+    let drop_one =
+        Fault::Drop { market: Market::Spot, connection: Some(all[0].id), stream: None, how: DropHow::Cut };
+    simulator.inject(&drop_one).unwrap();
+    assert_eq!(cut.closed().await, None);
+    let stream = Some("btcusdt@trade".to_owned());
+    simulator
+        .inject(&Fault::Drop { market: Market::Spot, connection: None, stream, how: DropHow::Close })
+        .unwrap();
+    assert_eq!(u16::from(other.closed().await.unwrap().code), 1001);
+    eventually("both ends are recorded", async || {
+        let connections = simulator.ledger().connections(Market::Spot);
+        connections.iter().all(|connection| connection.closed_ms.is_some())
+    })
+    .await;
+    let clean: Vec<bool> =
+        simulator.ledger().connections(Market::Spot).iter().map(|connection| connection.clean).collect();
+    assert_eq!(clean, [false, true]);
+    assert_eq!(simulator.inject(&drop_one), Err(FaultError::NoConnection));
+}
+
+#[tokio::test]
+async fn a_silent_stream_comes_back_when_subscribed_anew() {
+    let simulator = start(2000.0);
+    let names = "btcusdt@bookTicker/ethusdt@bookTicker";
+    let mut ws =
+        Ws::open(&format!("{}/stream?streams={names}", simulator.ws_url(Market::Spot, "").unwrap())).await;
+    ws.data("btcusdt@bookTicker").await;
+    let body = r#"{"kind":"silence","market":"spot","stream":"btcusdt@bookTicker"}"#;
+    assert_eq!(post(&simulator.control_url(), "/sim/faults", body).await.json()["id"], 1);
+    let mut others = 0;
+    // Frames queued before the fault may still arrive.
+    while others < 60 {
+        let quote = ws.json().await;
+        others = if quote["stream"] == "ethusdt@bookTicker" { others + 1 } else { 0 };
+    }
+    ws.subscribe(&["btcusdt@bookTicker"]).await;
+    ws.data("btcusdt@bookTicker").await;
+    let unknown = r#"{"kind":"silence","market":"spot","stream":"nope@trade"}"#;
+    assert_eq!(post(&simulator.control_url(), "/sim/faults", unknown).await.status, 400);
+}
+
+#[tokio::test]
+async fn rest_errors_are_answered_and_end() {
+    let simulator = start(100.0);
+    let base = simulator.rest_url(Market::Futures).unwrap();
+    let fault = r#"{"kind":"rest_error","market":"futures","status":429,"retry_after_s":7,"for_ms":600000,"path":"depth"}"#;
+    post(&simulator.control_url(), "/sim/faults", fault).await;
+    let reply = get(&base, "/fapi/v1/depth?symbol=BTCUSDT").await;
+    assert_eq!((reply.status, reply.header("retry-after").as_deref()), (429, Some("7")));
+    let other = start(100.0);
+    other
+        .inject(&Fault::RestError {
+            market: Market::Spot,
+            status: 503,
+            retry_after_s: None,
+            for_ms: 300,
+            path: None,
+        })
+        .unwrap();
+    let base = other.rest_url(Market::Spot).unwrap();
+    assert_eq!(get(&base, "/api/v3/ping").await.status, 503);
+    eventually("the fault ends", async || get(&base, "/api/v3/ping").await.status == 200).await;
+    assert_eq!(other.ledger().violations(), vec![]);
+    let bad =
+        Fault::RestError { market: Market::Spot, status: 200, retry_after_s: None, for_ms: 1, path: None };
+    assert_eq!(other.inject(&bad), Err(FaultError::BadStatus(200)));
+}
+
+#[tokio::test]
+async fn stale_snapshots_and_status_changes() {
+    let simulator = start(1500.0);
+    let base = simulator.rest_url(Market::Spot).unwrap();
+    let id = async || {
+        get(&base, "/api/v3/depth?symbol=BTCUSDT&limit=5").await.json()["lastUpdateId"].as_u64().unwrap()
+    };
+    let before = id().await;
+    eventually("the book moves", async || id().await > before + 50).await;
+    simulator.inject(&Fault::StaleSnapshot { market: Market::Spot, age_ms: 60_000, for_ms: 60_000 }).unwrap();
+    assert!(id().await <= before, "a snapshot of a minute ago");
+    let url = format!("{}/stream?streams=ethusdt@bookTicker", simulator.ws_url(Market::Spot, "").unwrap());
+    let mut ws = Ws::open(&url).await;
+    ws.data("ethusdt@bookTicker").await;
+    let (symbol, status) = ("ETHUSDT".to_owned(), "BREAK".to_owned());
+    simulator.inject(&Fault::SetStatus { market: Market::Spot, symbol, status }).unwrap();
+    eventually("a halted symbol falls silent", async || {
+        matches!(ws.next_within(std::time::Duration::from_millis(500)).await, None | Some(Got::Closed(_)))
+    })
+    .await;
+    let info = get(&base, "/api/v3/exchangeInfo?symbol=ETHUSDT").await.json();
+    assert_eq!(info["symbols"][0]["status"], "BREAK");
+}

@@ -1,0 +1,16 @@
+//! The simulator from outside: what a client of the venue sees.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests may"
+)]
+
+mod client;
+mod faults;
+mod limits;
+mod recorded;
+mod rest;
+mod streams;
+mod throughput;

@@ -1,0 +1,146 @@
+//! What is read back from a store. Questions are plain values; no store's language appears here.
+
+use async_trait::async_trait;
+use fathom_market::table::{
+    CandleRow, CategorySnapshotRow, CollectorStateRow, InstrumentRow, SymbolSnapshotRow, Table,
+};
+use rust_decimal::Decimal;
+
+use crate::error::StoreError;
+
+/// The greatest number of rows that a range gives; a greater limit is taken as this.
+pub const MAX_ROWS: u32 = 10_000;
+
+/// Snapshots of one category. Both ends of the range belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CategoryQuery {
+    /// A venue's id, or `ALL`.
+    pub scope: String,
+    /// `SPOT` or `FUTURES`.
+    pub market_type: String,
+    /// The category's name as stored.
+    pub category: String,
+    /// Depth, percent.
+    pub depth: Decimal,
+    /// First time, milliseconds; without it the newest rows are given.
+    pub from_ms: Option<i64>,
+    /// Last time, milliseconds.
+    pub to_ms: Option<i64>,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// Snapshots of one instrument. Both ends of the range belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotQuery {
+    /// The instrument.
+    pub instrument_id: i64,
+    /// Depth, percent.
+    pub depth: Decimal,
+    /// First time, milliseconds; without it the newest rows are given.
+    pub from_ms: Option<i64>,
+    /// Last time, milliseconds.
+    pub to_ms: Option<i64>,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// Candles of one series by open time. Both ends of the range belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CandleQuery {
+    /// The instrument.
+    pub instrument_id: i64,
+    /// Canonical name of the timeframe.
+    pub timeframe: String,
+    /// First open time, milliseconds; without it the newest rows are given.
+    pub from_ms: Option<i64>,
+    /// Last open time, milliseconds.
+    pub to_ms: Option<i64>,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// How many snapshots of a category are stored, and from when to when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CategoryStat {
+    /// The category.
+    pub category: String,
+    /// `SPOT` or `FUTURES`.
+    pub market_type: String,
+    /// Rows of every depth.
+    pub count: u64,
+    /// Time of the first, milliseconds.
+    pub first_ms: i64,
+    /// Time of the last, milliseconds.
+    pub last_ms: i64,
+}
+
+/// The reading side of a store. Ranges ascend by time: from `from_ms` on where it is given, else the newest `limit`.
+/// Limits above [`MAX_ROWS`] are taken as that.
+///
+/// Every call fails when the store is away, and fatally when a stored value is not what its column should hold.
+#[async_trait]
+pub trait History: Send + Sync {
+    /// Snapshots of a category.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn category_range(&self, query: &CategoryQuery) -> Result<Vec<CategorySnapshotRow>, StoreError>;
+
+    /// The newest snapshot of each category, by name.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn latest_categories(
+        &self,
+        scope: &str,
+        market_type: &str,
+        depth: Decimal,
+    ) -> Result<Vec<CategorySnapshotRow>, StoreError>;
+
+    /// What is stored of each category and market, by name.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn category_stats(&self, scope: &str) -> Result<Vec<CategoryStat>, StoreError>;
+
+    /// Snapshots of an instrument.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn symbol_range(&self, query: &SnapshotQuery) -> Result<Vec<SymbolSnapshotRow>, StoreError>;
+
+    /// Candles of a series.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn candles(&self, query: &CandleQuery) -> Result<Vec<CandleRow>, StoreError>;
+
+    /// Open time in milliseconds of the newest candle of a series, and whether it is closed.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn last_candle(
+        &self,
+        instrument_id: i64,
+        timeframe: &str,
+    ) -> Result<Option<(i64, bool)>, StoreError>;
+
+    /// How far each candle series is stored, all of them.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn collector_state(&self) -> Result<Vec<CollectorStateRow>, StoreError>;
+
+    /// The instruments in force, all of them.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn instruments(&self) -> Result<Vec<InstrumentRow>, StoreError>;
+
+    /// Rows of a table.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn count(&self, table: Table) -> Result<u64, StoreError>;
+}

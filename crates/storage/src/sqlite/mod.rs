@@ -1,0 +1,127 @@
+//! The embedded store: one SQLite file in WAL mode, one connection that writes, a bounded pool that reads.
+//!
+//! A commit is the acceptance: what [`Store::write`] has answered `Committed` for outlives the process. Nothing here knows a
+//! table by name except the questions of [`crate::read::History`]; what is written follows from the declared schemas.
+
+mod bind;
+mod classify;
+mod connect;
+mod expire;
+mod health;
+mod history;
+mod migrate;
+mod row;
+mod statements;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use fathom_market::{batch::Batch, table::Table};
+use sqlx::{SqlitePool, sqlite::SqliteArguments};
+
+use connect::WriterOptions;
+pub use connect::{Durability, SqliteConfig};
+use health::Health;
+use writer::Writer;
+
+use crate::{
+    error::StoreError,
+    read::History,
+    store::{Retention, Store, StoreStatus, WriteOutcome},
+};
+
+/// A SQLite file as a store.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: Writer,
+    readers: SqlitePool,
+    health: Health,
+}
+
+impl SqliteStore {
+    /// Opens the file, making it and its directory where missing. The schema is not touched: see [`Store::migrate`].
+    ///
+    /// # Errors
+    /// When the file cannot be made, opened or locked, or is not a database.
+    pub async fn open(config: &SqliteConfig) -> Result<Self, StoreError> {
+        Self::open_with(config, &[]).await
+    }
+
+    /// Opens with settings of the writing connection on top of the usual ones.
+    async fn open_with(
+        config: &SqliteConfig,
+        extra: &[(&'static str, &'static str)],
+    ) -> Result<Self, StoreError> {
+        connect::make_parent(&config.path)?;
+        let options = WriterOptions::new(config, extra);
+        let connection =
+            options.connect().await.map_err(|error| connect::open_error(&config.path, &error))?;
+        Ok(Self {
+            path: config.path.clone(),
+            writer: Writer::new(options, connection),
+            readers: connect::readers(config),
+            health: Health::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn write(&self, batch: &Batch) -> WriteOutcome {
+        if batch.is_empty() {
+            return WriteOutcome::Committed { inserted: 0, duplicate: 0 };
+        }
+        let misfits = bind::misfits(batch);
+        if !misfits.is_empty() {
+            return WriteOutcome::Poison { rows: misfits };
+        }
+        let outcome = self.writer.write(batch).await;
+        self.health.note_write(&outcome);
+        outcome
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        self.health.note(migrate::migrate(&self.writer).await)
+    }
+
+    async fn expire(
+        &self,
+        retention: &[Retention],
+        now_us: i64,
+        limit: u64,
+    ) -> Result<Vec<(Table, u64)>, StoreError> {
+        self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let sql = "select count(*) from sqlite_schema".to_owned();
+        self.fetch(sql, SqliteArguments::default()).await.map(|_| ())
+    }
+
+    fn status(&self) -> StoreStatus {
+        let (reachable, last_error) = self.health.read();
+        StoreStatus { kind: "sqlite", reachable, bytes: bytes_on_disk(&self.path), last_error }
+    }
+
+    fn history(&self) -> &dyn History {
+        self
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// The file and its write-ahead log.
+fn bytes_on_disk(path: &Path) -> Option<u64> {
+    let main = std::fs::metadata(path).ok()?.len();
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    Some(main + std::fs::metadata(log).map_or(0, |log| log.len()))
+}

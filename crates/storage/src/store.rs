@@ -1,0 +1,113 @@
+//! What every store can do.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fathom_market::{batch::Batch, table::Table};
+
+use crate::{error::StoreError, read::History};
+
+/// A row that the store refuses for what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoisonRow {
+    /// Its position in the batch.
+    pub row: usize,
+    /// The store's words.
+    pub error: String,
+}
+
+/// How a write ended. Writing the same batch again is always safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// Everything is stored; `duplicate` rows were there already, or lost to a newer one.
+    Committed {
+        /// Rows added or updated.
+        inserted: u64,
+        /// Rows whose key was stored before.
+        duplicate: u64,
+    },
+    /// Nothing is stored; the same batch may go through later.
+    Transient {
+        /// How long to wait at least.
+        retry_after: Duration,
+        /// The store's words.
+        error: String,
+    },
+    /// Nothing is stored; without these rows it may.
+    Poison {
+        /// The rows and why; an empty list means that the culprits are not known.
+        rows: Vec<PoisonRow>,
+    },
+    /// Nothing is stored, and trying again does not help: the store needs an operator.
+    Fatal {
+        /// The store's words.
+        error: String,
+    },
+    /// The connection was lost before the answer: the batch may or may not be stored.
+    UnknownOutcome {
+        /// The store's words.
+        error: String,
+    },
+}
+
+/// How long rows of a table are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The table.
+    pub table: Table,
+    /// Age beyond which rows go.
+    pub keep: Duration,
+}
+
+/// What the store says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// `sqlite`, `postgres`, ...
+    pub kind: &'static str,
+    /// Whether the last operation went through.
+    pub reachable: bool,
+    /// Bytes on disk, where known.
+    pub bytes: Option<u64>,
+    /// The last error.
+    pub last_error: Option<String>,
+}
+
+/// A place where batches are kept.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Writes a batch whole or not at all.
+    async fn write(&self, batch: &Batch) -> WriteOutcome;
+
+    /// Brings the schema to this program's version; what is up to date is left alone.
+    ///
+    /// # Errors
+    /// When the store is away, or was made by a newer program.
+    async fn migrate(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Removes rows older than their retention, `now_us` being the present; at most `limit` rows of each table at once.
+    /// Gives the rows removed by table.
+    ///
+    /// # Errors
+    /// When the store is away.
+    async fn expire(
+        &self,
+        retention: &[Retention],
+        now_us: i64,
+        limit: u64,
+    ) -> Result<Vec<(Table, u64)>, StoreError>;
+
+    /// Asks whether the store answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    async fn probe(&self) -> Result<(), StoreError>;
+
+    /// What is known without asking.
+    fn status(&self) -> StoreStatus;
+
+    /// The reading side.
+    fn history(&self) -> &dyn History;
+
+    /// Finishes what is under way and closes; later calls fail.
+    async fn close(&self);
+}

@@ -1,0 +1,147 @@
+//! The composition root: store, actors, HTTP; and the way down.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use fathom_actors::{kernel::Clock, system::MarketSystem};
+use fathom_storage::{SqliteConfig, SqliteStore, Store};
+
+use crate::{
+    config::Config,
+    http,
+    settings::{kernel, settings},
+    statistics::Totals,
+};
+
+const STATISTICS_EVERY: Duration = Duration::from_secs(60);
+
+/// A service that has come up.
+pub struct Running {
+    /// The actors.
+    pub system: Arc<MarketSystem>,
+    /// Where HTTP is served.
+    pub address: std::net::SocketAddr,
+    server: actix_web::dev::ServerHandle,
+    grace: Duration,
+}
+
+/// Opens the configured store and brings its schema up to date.
+///
+/// # Errors
+/// When it cannot be opened or migrated.
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let sqlite =
+        SqliteConfig { durability: config.store.durability, ..SqliteConfig::new(&config.store.path) };
+    let store =
+        SqliteStore::open(&sqlite).await.with_context(|| format!("store {}", config.store.path.display()))?;
+    let applied = store.migrate().await.context("migrate the store")?;
+    if !applied.is_empty() {
+        tracing::info!(path = %config.store.path.display(), migrations = ?applied, "store migrated");
+    }
+    Ok(Arc::new(store))
+}
+
+/// Brings the service up: store, actors, HTTP.
+///
+/// # Errors
+/// When the store cannot be opened, the address not be bound, or the configuration not be met.
+pub async fn start(config: &Config) -> anyhow::Result<Running> {
+    fathom_transport::install_provider();
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
+    if config.http.token.is_none() {
+        tracing::warn!("no token is set: writing calls are open on {}", config.http.host);
+    }
+    let store = open_store(config).await?;
+    let clock = Clock::system();
+    let started_us = clock.now_us();
+    let system = MarketSystem::start(settings(config)?, kernel(config, clock), store).await?;
+    let system = Arc::new(system);
+    let state = http::AppState::new(system.clone(), config, started_us);
+    let (server, address) = http::serve(state, &config.http)
+        .with_context(|| format!("bind {}:{}", config.http.host, config.http.port))?;
+    let handle = server.handle();
+    spawn_server(server);
+    tracing::info!("serving on http://{address}");
+    Ok(Running { system, address, server: handle, grace: config.supervision.shutdown_deadline })
+}
+
+/// Runs the service until `shutdown` is ready, then takes it down: intake first, the writer last.
+///
+/// # Errors
+/// As [`start`]; and when the actors' supervisor is lost, or something did not stop in its time.
+pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let running = start(config).await?;
+    let lost = running.serve_until(shutdown).await;
+    let stopped = running.stop().await;
+    if lost {
+        return Err(Lost.into());
+    }
+    stopped
+}
+
+/// The root supervisor could not be kept alive.
+#[derive(Debug, thiserror::Error)]
+#[error("the supervisor could not be kept alive")]
+pub struct Lost;
+
+impl Running {
+    /// Prints statistics until `shutdown` is ready. True when the supervisor was lost instead.
+    pub async fn serve_until(&self, shutdown: impl Future<Output = ()>) -> bool {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut lost = std::pin::pin!(self.system.lost());
+        let mut before = Totals::default();
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return false,
+                () = &mut lost => return true,
+                () = tokio::time::sleep(STATISTICS_EVERY) => {
+                    let now = Totals::read(&self.system);
+                    tracing::info!("\n{}", now.since(&before).block("last 60s"));
+                    before = now;
+                }
+            }
+        }
+    }
+
+    /// Stops intake, drains, flushes, closes; prints final statistics.
+    ///
+    /// # Errors
+    /// When an actor did not stop in its time: what it held may be lost.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!("stopping");
+        let before = Totals::read(&self.system);
+        let report = self.system.shutdown(self.grace).await;
+        self.server.stop(false).await;
+        let totals = Totals::read(&self.system);
+        let store = totals.store;
+        tracing::info!("\n{}", Totals { venues: before.venues, store }.block("since the start"));
+        tracing::info!(stopped = report.stopped.len(), elapsed_ms = report.elapsed_ms, "stopped");
+        if report.culprits.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> =
+            report.culprits.iter().map(|culprit| format!("{} ({})", culprit.id, culprit.phase)).collect();
+        anyhow::bail!("did not stop in time: {}", names.join(", "))
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the server ends with the process; its handle stops it")]
+fn spawn_server(server: actix_web::dev::Server) {
+    drop(actix_rt::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the HTTP server ended");
+        }
+    }));
+}
+
+/// Ready at SIGTERM or ctrl-C.
+pub async fn signals() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

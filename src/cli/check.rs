@@ -1,0 +1,95 @@
+//! `fathom check`: configuration, store, venues. Says of each whether it will do.
+
+use std::time::Duration;
+
+use clap::Args;
+use fathom_actors::{instruments::pick, kernel::Clock, settings::MarketSettings, system::utc_clock};
+use fathom_market::plan::Priority;
+use fathom_transport::{RestBudget, RestClient, rest::host_key};
+
+use super::{CliError, ConfigArgs, block_on};
+use crate::{app, config::Config, settings::settings};
+
+const DEADLINE: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Leave the venues out.
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
+    let config = args.config.load()?;
+    let settings = settings(&config).map_err(|error| CliError::Usage(format!("{error:#}")))?;
+    println!("ok      configuration");
+    for note in &config.notes {
+        println!("note    {note}");
+    }
+    fathom_transport::install_provider();
+    let failures = block_on(async {
+        let mut failures = usize::from(!store(&config).await);
+        if !args.offline {
+            for market in &settings.markets {
+                failures += usize::from(!venue(market).await);
+            }
+        }
+        failures
+    });
+    match failures {
+        0 => Ok(()),
+        failures => Err(anyhow::anyhow!("{failures} of the checks failed").into()),
+    }
+}
+
+async fn store(config: &Config) -> bool {
+    let outcome = match app::open_store(config).await {
+        Ok(store) => {
+            let probed = store.probe().await;
+            store.close().await;
+            probed.map_err(anyhow::Error::from)
+        }
+        Err(error) => Err(error),
+    };
+    report(&format!("store {}", config.store.path.display()), outcome.map(|()| String::new()))
+}
+
+async fn venue(market: &MarketSettings) -> bool {
+    let name = format!("venue {} {}", market.venue.id(), market.market);
+    report(&name, ask_venue(market).await)
+}
+
+/// Asks for time and instruments, and counts the wanted symbols.
+async fn ask_venue(market: &MarketSettings) -> anyhow::Result<String> {
+    let clock = Clock::system();
+    let budget = RestBudget::new(utc_clock(&clock));
+    let base = &market.endpoints.rest;
+    budget.configure(&host_key(base)?, market.venue.budget_rules(market.market), market.budget_ceiling);
+    let rest = RestClient::new(budget, market.tls.clone(), utc_clock(&clock))?;
+    let time = rest.get(base, &market.venue.time_request(market.market), Priority::Live, DEADLINE).await?;
+    let ahead_ms = market.venue.parse_time(&time)? - clock.now_us() / 1000;
+    let listed =
+        rest.get(base, &market.venue.instruments_request(market.market), Priority::Live, DEADLINE).await?;
+    let listed = market.venue.parse_instruments(market.market, &listed, clock.now_us())?;
+    let (all, rejected) = (listed.rows.len(), listed.rejected.len());
+    let (picked, missing) = pick(listed.rows, &market.symbols);
+    Ok(format!(
+        "{all} instruments listed ({rejected} rejected), {} wanted found, {} not; its clock is {ahead_ms} ms ahead",
+        picked.len(),
+        missing.len()
+    ))
+}
+
+fn report(name: &str, outcome: anyhow::Result<String>) -> bool {
+    match outcome {
+        Ok(words) if words.is_empty() => println!("ok      {name}"),
+        Ok(words) => println!("ok      {name}: {words}"),
+        Err(error) => {
+            println!("failed  {name}: {error:#}");
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,103 @@
+//! `fathom simulate`: simulated exchanges in a process of their own. Prints one JSON object with its addresses, then
+//! serves until it is told to stop.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use fathom_market::ids::Market;
+use fathom_simulator::{
+    MarketConfig, RecordedConfig, SeededConfig, Simulator, SimulatorConfig, SimulatorHandle, Source, Symbols,
+};
+
+use super::{CliError, block_on, demo::endpoints};
+use crate::app;
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// Base assets on each market.
+    #[arg(long, default_value_t = 50, conflicts_with = "names")]
+    symbols: usize,
+    /// Exactly these native symbols.
+    #[arg(long, value_delimiter = ',')]
+    names: Vec<String>,
+    /// Leave out the names that trap naive code.
+    #[arg(long)]
+    plain: bool,
+    /// Market steps a second on each market.
+    #[arg(long, default_value_t = 400.0)]
+    rate: f64,
+    /// Seed of the market.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Levels on each side of the busiest book.
+    #[arg(long, default_value_t = 6000)]
+    levels: usize,
+    /// Recorded spot session to serve instead, in order.
+    #[arg(long, value_name = "FILE")]
+    spot: Vec<PathBuf>,
+    /// Recorded futures session to serve instead, in order.
+    #[arg(long, value_name = "FILE")]
+    futures: Vec<PathBuf>,
+    /// Pace of a recorded session: 1 is real time, 0 as fast as it is read.
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+    /// Rows of each kind that the ledger keeps.
+    #[arg(long, default_value_t = 200_000)]
+    ledger: usize,
+    /// Port of the control server; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    control_port: u16,
+}
+
+pub(super) fn run(args: &SimulateArgs) -> Result<(), CliError> {
+    let simulator = Simulator::start(config(args)).context("start the simulated exchanges")?;
+    println!("{}", addresses(&simulator));
+    block_on(app::signals());
+    simulator.shutdown();
+    Ok(())
+}
+
+fn config(args: &SimulateArgs) -> SimulatorConfig {
+    let base = SimulatorConfig {
+        host: Ipv4Addr::LOCALHOST.into(),
+        control_port: args.control_port,
+        ledger_cap: args.ledger,
+        ..SimulatorConfig::default()
+    };
+    if args.spot.is_empty() && args.futures.is_empty() {
+        let seeded = SimulatorConfig::seeded(&seeded(args));
+        return SimulatorConfig { spot: seeded.spot, futures: seeded.futures, ..base };
+    }
+    let recorded = |market, files: &[PathBuf]| {
+        let config = RecordedConfig { speed: args.speed, ..RecordedConfig::new(market, files.to_vec()) };
+        (!files.is_empty()).then(|| MarketConfig::new(market, Source::Recorded(config)))
+    };
+    SimulatorConfig {
+        spot: recorded(Market::Spot, &args.spot),
+        futures: recorded(Market::Futures, &args.futures),
+        ..base
+    }
+}
+
+fn seeded(args: &SimulateArgs) -> SeededConfig {
+    SeededConfig {
+        seed: args.seed,
+        symbols: if args.names.is_empty() {
+            Symbols::Count { bases: args.symbols, traps: !args.plain }
+        } else {
+            Symbols::Named(args.names.clone())
+        },
+        events_per_second: args.rate,
+        max_levels: args.levels,
+        ..SeededConfig::default()
+    }
+}
+
+/// `{"control": "http://...", "set": ["venues.binance.spot.endpoints.rest=http://...", ...]}`: each of `set` is an
+/// argument of `fathom run --set`.
+fn addresses(simulator: &SimulatorHandle) -> String {
+    let set: Vec<String> =
+        endpoints(simulator).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    serde_json::json!({ "control": simulator.control_url(), "set": set }).to_string()
+}

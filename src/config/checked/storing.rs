@@ -1,0 +1,210 @@
+//! What is stored, where, and for how long; candles.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use fathom_market::{table::Table, timeframe::Timeframe};
+use fathom_storage::{Durability, Retention};
+
+use crate::config::{
+    error::ConfigError,
+    raw::{Kind, Leaf},
+    read::Reader,
+};
+
+/// The store's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// The embedded store: one file, no server.
+    Sqlite,
+}
+
+/// The store and its writer.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Kind.
+    pub kind: StoreKind,
+    /// The database file.
+    pub path: PathBuf,
+    /// What a commit outlives.
+    pub durability: Durability,
+    /// Rows after which a batch is written.
+    pub batch_rows: usize,
+    /// Age at which a batch is written.
+    pub batch_age: Duration,
+    /// Rows that may wait before the writer.
+    pub inbox_rows: usize,
+}
+
+impl Store {
+    pub(super) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Result<Self, ConfigError> {
+        const KINDS: &str = "sqlite (postgres, timescale, mysql and mariadb are not built yet)";
+        let sqlite = |leaf: &Leaf| leaf.text()?.eq_ignore_ascii_case("sqlite").then_some(StoreKind::Sqlite);
+        let file = |leaf: &Leaf| leaf.text().filter(|text| !text.is_empty()).map(|text| data_dir.join(text));
+        let durability = [("normal", Durability::Normal), ("full", Durability::Full)];
+        let store = Self {
+            kind: reader.required("kind", KINDS, sqlite)?,
+            path: reader.required("path", "the path of a file", file)?,
+            durability: reader.choice("durability", &durability)?,
+            batch_rows: reader.int("batch_rows", 1..=100_000)?,
+            batch_age: reader.millis("batch_ms", 10..=60_000)?,
+            inbox_rows: reader.int("inbox_rows", 1..=10_000_000)?,
+        };
+        if store.inbox_rows < store.batch_rows {
+            return Err(reader.invalid("inbox_rows", "expected at least store.batch_rows"));
+        }
+        Ok(store)
+    }
+}
+
+/// Tables whose rows age, with the name each has in the configuration.
+pub(super) fn ageing_tables() -> impl Iterator<Item = (&'static str, Table)> {
+    let ageing = Table::ALL.iter().filter(|table| table.schema().age.is_some());
+    ageing.map(|table| {
+        let name = table.schema().name;
+        (name.strip_suffix("_raw").unwrap_or(name), *table)
+    })
+}
+
+pub(super) fn read_retention(reader: &mut Reader<'_>) -> Result<Vec<Retention>, ConfigError> {
+    let mut rules = Vec::new();
+    for (name, table) in ageing_tables() {
+        if let Some(keep) = reader.age(name)? {
+            rules.push(Retention { table, keep });
+        }
+    }
+    Ok(rules)
+}
+
+/// Which raw events are stored. What is made of them (bars, books, snapshots) does not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawTables {
+    /// Every best bid and ask.
+    pub book_ticker: bool,
+    /// Every trade.
+    pub trades: bool,
+    /// Every incremental depth message.
+    pub depth_events: bool,
+}
+
+impl RawTables {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            book_ticker: reader.flag("book_ticker")?,
+            trades: reader.flag("trades")?,
+            depth_events: reader.flag("depth_events")?,
+        })
+    }
+}
+
+/// Stored order book tops, and the retries of a book's snapshot request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderbookSnapshots {
+    /// Whether they are stored.
+    pub enabled: bool,
+    /// Levels a side.
+    pub levels: usize,
+    /// Time between two.
+    pub interval: Duration,
+    /// Retries of a failed REST snapshot within a cycle.
+    pub max_retries: u32,
+    /// Wait before the first of them; it doubles.
+    pub retry_delay: Duration,
+}
+
+impl OrderbookSnapshots {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            enabled: reader.flag("enabled")?,
+            levels: reader.int("levels", 1..=5000)?,
+            interval: reader.millis("interval_ms", 100..=3_600_000)?,
+            max_retries: reader.int("max_retries", 0..=100)?,
+            retry_delay: reader.millis("retry_delay_ms", 1..=600_000)?,
+        })
+    }
+}
+
+/// Candles, live and from history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candles {
+    /// Timeframes, shortest first, each once.
+    pub timeframes: Vec<Timeframe>,
+    /// How often the open candle is stored and published at least.
+    pub publish_every: Duration,
+    /// Whether history is fetched.
+    pub backfill: bool,
+    /// Where history starts, milliseconds since the epoch, UTC; `None` continues from the last stored candle.
+    pub start_ms: Option<i64>,
+    /// Candles of one history request.
+    pub request_rows: usize,
+    /// Retries of a failed history request.
+    pub max_retries: u32,
+    /// Wait before the first of them; it doubles.
+    pub retry_delay: Duration,
+}
+
+impl Candles {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ConfigError> {
+        const DATE: &str =
+            "a date such as 2024-01-01 or 2024-01-01T00:00:00Z, or milliseconds since the epoch";
+        let names = Timeframe::ALL.map(Timeframe::as_str).join(", ");
+        let mut timeframes = reader.required_list("timeframes", &format!("a list of {names}"), |text| {
+            Timeframe::parse(text.trim())
+        })?;
+        timeframes.sort_unstable();
+        timeframes.dedup();
+        let given_date =
+            |leaf: &Leaf| (leaf.kind != Kind::Text || !leaf.text.trim().is_empty()).then_some(());
+        let start_ms = reader.optional("start_date", DATE, |leaf| match given_date(leaf) {
+            Some(()) => start_of(&leaf.text).map(Some),
+            None => Some(None),
+        })?;
+        Ok(Self {
+            timeframes,
+            publish_every: reader.millis("publish_ms", 100..=60_000)?,
+            backfill: reader.flag("backfill")?,
+            start_ms: start_ms.flatten(),
+            request_rows: reader.int("request_rows", 1..=1000)?,
+            max_retries: reader.int("max_retries", 0..=100)?,
+            retry_delay: reader.millis("retry_delay_ms", 1..=600_000)?,
+        })
+    }
+}
+
+/// Reads a date, a date and time (UTC unless it has an offset), or milliseconds since the epoch.
+fn start_of(text: &str) -> Option<i64> {
+    let text = text.trim();
+    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis());
+    }
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp_millis());
+    }
+    for format in ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"] {
+        if let Ok(time) = NaiveDateTime::parse_from_str(text, format) {
+            return Some(time.and_utc().timestamp_millis());
+        }
+    }
+    text.parse::<i64>().ok().filter(|ms| *ms >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_dates_are_read_in_utc() {
+        let expected = Some(1_704_067_200_000);
+        assert_eq!(start_of("2024-01-01"), expected);
+        assert_eq!(start_of("2024-01-01T00:00:00Z"), expected);
+        assert_eq!(start_of("2024-01-01T02:00:00+02:00"), expected);
+        assert_eq!(start_of("2024-01-01 00:00:00"), expected);
+        assert_eq!(start_of("1704067200000"), expected);
+        for broken in ["2024-13-01", "yesterday", "-1", ""] {
+            assert_eq!(start_of(broken), None, "{broken}");
+        }
+    }
+}
