@@ -145,6 +145,7 @@ fn hftbacktest(folder: &Path, files: &[&str]) -> Book {
     book
 }
 
+/// Quotes, trades, books, updates applied, and updates that a snapshot contained.
 fn counts(summary: &Value) -> [u64; 5] {
     let of = |value: &Value| value.as_u64().unwrap();
     let (counts, books) = (&summary["counts"], &summary["books"]);
@@ -153,7 +154,7 @@ fn counts(summary: &Value) -> [u64; 5] {
         of(&counts["trade"]),
         of(&counts["book"]),
         of(&books["applied"]),
-        of(&books["dropped"]),
+        of(&books["dropped"]) + of(&books["duplicates"]),
     ]
 }
 

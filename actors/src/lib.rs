@@ -30,6 +30,8 @@ pub mod book;
 pub mod directory;
 pub mod fanout;
 pub mod feed;
+#[cfg(test)]
+mod fixtures;
 pub mod history;
 pub mod instruments;
 pub mod kernel;

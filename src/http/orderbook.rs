@@ -117,7 +117,8 @@ mod tests {
     fn a_book_in_doubt_is_refused_with_its_state_and_when_to_come_back() {
         let error = not_live("syncing", "gap");
         assert_eq!(error.status_code(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(error.error_response().headers()["retry-after"], "1");
+        let response = error.error_response();
+        assert_eq!(response.headers().get("retry-after").expect("when").as_bytes(), b"1");
         let body = serde_json::to_value(&error).expect("json");
         assert_eq!(body["error"], "BOOK_NOT_LIVE");
         assert_eq!((&body["state"], &body["cause"]), (&"syncing".into(), &"gap".into()));

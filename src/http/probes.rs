@@ -3,7 +3,7 @@
 
 use actix_web::{http::StatusCode, web::ServiceConfig};
 use fathom_actors::{
-    kernel::{HealthReport, Verdict, state_word},
+    kernel::{ActorHealth, HealthReport, State, state_word},
     stream::ConnectionState,
 };
 use fathom_market::ids::{Market, VenueId};
@@ -141,15 +141,18 @@ fn kind_checks(report: &HealthReport) -> Vec<Check> {
 
 fn kind_check(report: &HealthReport, kind: &str) -> Check {
     let all: Vec<_> = report.actors.iter().filter(|actor| actor.required && actor.kind.0 == kind).collect();
-    let is_up = all.iter().any(|actor| actor.verdict != Verdict::Down && actor.generation > 0);
+    let any_up = all.iter().any(|actor| is_up(actor.state));
     let why = || {
-        let worst = all.iter().max_by_key(|actor| actor.verdict);
-        let told = |a: &&&fathom_actors::kernel::ActorHealth| {
-            format!("{} is {}: {}", a.id, state_word(a.state), a.why.join(", "))
-        };
-        worst.as_ref().map_or_else(|| "there is none".to_owned(), told)
+        let down = all.first();
+        let told = |a: &&ActorHealth| format!("{} is {}: {}", a.id, state_word(a.state), a.why.join(", "));
+        down.map_or_else(|| "there is none".to_owned(), told)
     };
-    Check::new(format!("actors:{kind}"), is_up, why).since(all.iter().map(|actor| actor.since_us).max())
+    Check::new(format!("actors:{kind}"), any_up, why).since(all.iter().map(|actor| actor.since_us).max())
+}
+
+/// A restart is over in a moment, and what is offered meanwhile waits; the rest may take long.
+const fn is_up(state: State) -> bool {
+    matches!(state, State::Running | State::Degraded | State::Restarting | State::Draining)
 }
 
 fn market_checks(state: &AppState) -> Vec<Check> {

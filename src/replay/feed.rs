@@ -31,6 +31,8 @@ pub(super) enum Line<'a> {
 pub(super) struct Item<'a> {
     /// Nanoseconds since the epoch; `None` where the recording has no times.
     pub(super) recv_ns: Option<i64>,
+    /// The position of its recording among those given.
+    pub(super) file: usize,
     pub(super) line: Line<'a>,
 }
 
@@ -45,6 +47,7 @@ enum Part {
 /// A recording with the line that is next to be given out.
 struct Reel {
     source: Source,
+    file: usize,
     recv_ns: Option<i64>,
     part: Part,
     readable: bool,
@@ -86,14 +89,14 @@ impl Reel {
             Part::Recorder => Line::Recorder,
             Part::Malformed => Line::Malformed,
         };
-        Item { recv_ns: self.recv_ns, line }
+        Item { recv_ns: self.recv_ns, file: self.file, line }
     }
 }
 
 /// The session.
 pub(super) struct Feed {
     format: Format,
-    waiting: VecDeque<PathBuf>,
+    waiting: VecDeque<(usize, PathBuf)>,
     reels: VecDeque<Reel>,
     given: Option<usize>,
 }
@@ -104,8 +107,8 @@ impl Feed {
     /// # Errors
     /// When a recording cannot be read.
     pub(super) fn new(files: &[PathBuf], format: Format) -> anyhow::Result<Self> {
-        let mut feed =
-            Self { format, waiting: files.iter().cloned().collect(), reels: VecDeque::new(), given: None };
+        let waiting = files.iter().cloned().enumerate().collect();
+        let mut feed = Self { format, waiting, reels: VecDeque::new(), given: None };
         while format == Format::Cf && !feed.waiting.is_empty() {
             feed.open_next()?;
         }
@@ -113,9 +116,10 @@ impl Feed {
     }
 
     fn open_next(&mut self) -> anyhow::Result<()> {
-        let Some(path) = self.waiting.pop_front() else { return Ok(()) };
+        let Some((file, path)) = self.waiting.pop_front() else { return Ok(()) };
         let reel = Reel {
             source: Source::open(&path)?,
+            file,
             recv_ns: None,
             part: Part::Recorder,
             readable: false,

@@ -149,7 +149,7 @@ pub fn replay(args: &ReplayArgs, out: &mut dyn Write) -> Result<serde_json::Valu
     let mut session = Session::new(venue, args.market, &survey, !args.books)?;
     let mut feed = Feed::new(&args.files, args.format)?;
     while let Some(item) = feed.next()? {
-        out.write_all(session.line(&item.line, item.recv_ns)).context(NO_OUTPUT)?;
+        out.write_all(session.line(&item)).context(NO_OUTPUT)?;
     }
     for book in session.books().filter(|_| args.books) {
         out.write_all(&book).context(NO_OUTPUT)?;
@@ -168,8 +168,8 @@ fn survey(args: &ReplayArgs, venue: &'static dyn Venue) -> Result<Survey, Replay
     let mut feed = Feed::new(&args.files, args.format)?;
     while let Some(item) = feed.next()? {
         match item.line {
-            Line::Frame(frame) => survey.frame(frame),
-            Line::Answer { url, body } => survey.answer(url, body),
+            Line::Frame(frame) => survey.frame(item.file, frame),
+            Line::Answer { url, body } => survey.answer(item.file, url, body),
             Line::Recorder | Line::Malformed => {}
         }
     }

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{
     content::{self, Content},
-    feed::Line,
+    feed::{Item, Line},
     print::{self, Label},
     survey::Survey,
     tally::Tally,
@@ -38,7 +38,8 @@ struct Book {
 }
 
 /// A recording on its way through the service's own parts.
-pub(super) struct Session {
+pub(super) struct Session<'s> {
+    survey: &'s Survey,
     venue: &'static dyn Venue,
     rule: &'static dyn SyncRule,
     limits: KeeperLimits,
@@ -50,11 +51,13 @@ pub(super) struct Session {
     tally: Tally,
     /// Whether events are wanted, or only the books.
     prints: bool,
-    /// What the line under way says.
+    /// The recording of the line under way.
+    file: usize,
+    /// What that line says.
     output: Vec<u8>,
 }
 
-impl Session {
+impl<'s> Session<'s> {
     /// A session of the surveyed symbols; `prints` tells whether it gives out events.
     ///
     /// # Errors
@@ -62,7 +65,7 @@ impl Session {
     pub(super) fn new(
         venue: &'static dyn Venue,
         market: Market,
-        survey: &Survey,
+        survey: &'s Survey,
         prints: bool,
     ) -> anyhow::Result<Self> {
         let table = survey.table()?;
@@ -74,6 +77,7 @@ impl Session {
             ..KeeperLimits::default()
         };
         Ok(Self {
+            survey,
             venue,
             rule: venue.sync_rule(market),
             limits,
@@ -84,15 +88,17 @@ impl Session {
             books: BTreeMap::new(),
             tally: Tally::default(),
             prints,
+            file: 0,
             output: Vec::new(),
         })
     }
 
     /// Takes a line of the recording and gives the events that it said, as lines of JSON.
-    pub(super) fn line(&mut self, line: &Line<'_>, recv_ns: Option<i64>) -> &[u8] {
+    pub(super) fn line(&mut self, item: &Item<'_>) -> &[u8] {
         self.output.clear();
-        let recv_us = recv_ns.map(|ns| ns / 1000);
-        match *line {
+        self.file = item.file;
+        let recv_us = item.recv_ns.map(|ns| ns / 1000);
+        match item.line {
             Line::Frame(text) => self.content(Content::of(text), None, recv_us),
             Line::Answer { url, body } => match content::of_answer(url, body) {
                 Some((content, limit)) => self.content(content, limit, recv_us),
@@ -208,10 +214,11 @@ impl Session {
         self.print(&Event { instrument: idx, event_us, sent_us: event_us, recv_us: now_us, body }, recv_us);
     }
 
-    /// The instrument of a book that names none: the only one, or else the only one that waits for a snapshot.
+    /// The instrument of a book that names none: the only one of its recording, or else the only one that waits for a
+    /// snapshot, or has a book at all.
     fn awaiting(&self) -> Option<InstrumentIdx> {
-        if self.table.len() == 1 {
-            return Some(InstrumentIdx(0));
+        if let Some(symbol) = self.survey.only_symbol(self.file) {
+            return self.table.find(symbol);
         }
         let waits =
             |(_, book): &(&InstrumentIdx, &Book)| book.streamed && book.keeper.state() != BookState::Live;

@@ -141,79 +141,104 @@ fn name(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Which symbols a recording has, as far as that tells whose a nameless book is.
+#[derive(Default)]
+enum Sole {
+    #[default]
+    None,
+    One(String),
+    Several,
+}
+
+#[derive(Default)]
+struct FileFacts {
+    symbol: Sole,
+    /// Of books whose symbol is not told.
+    nameless: Decimals,
+}
+
+impl FileFacts {
+    fn note(&mut self, symbol: &str) {
+        match &self.symbol {
+            Sole::None => self.symbol = Sole::One(symbol.to_owned()),
+            Sole::One(known) if known == symbol => {}
+            Sole::One(_) | Sole::Several => self.symbol = Sole::Several,
+        }
+    }
+}
+
 /// What the first pass found.
 pub(super) struct Survey {
     venue: &'static dyn Venue,
     market: Market,
     symbols: BTreeMap<String, Decimals>,
-    /// Of books whose symbol is not told.
-    nameless: Decimals,
+    files: BTreeMap<usize, FileFacts>,
     listed: HashMap<Box<str>, Instrument>,
 }
 
 impl Survey {
     pub(super) fn new(venue: &'static dyn Venue, market: Market) -> Self {
-        let (symbols, listed) = (BTreeMap::new(), HashMap::new());
-        Self { venue, market, symbols, nameless: Decimals::default(), listed }
+        Self { venue, market, symbols: BTreeMap::new(), files: BTreeMap::new(), listed: HashMap::new() }
     }
 
-    /// Looks at a recorded text.
-    pub(super) fn frame(&mut self, text: &[u8]) {
-        self.content(&Content::of(text));
+    /// Looks at a recorded text of the recording at this position.
+    pub(super) fn frame(&mut self, file: usize, text: &[u8]) {
+        self.content(file, &Content::of(text));
     }
 
     /// Looks at an answer of REST.
-    pub(super) fn answer(&mut self, url: &str, body: &[u8]) {
+    pub(super) fn answer(&mut self, file: usize, url: &str, body: &[u8]) {
         if let Some((content, _)) = content::of_answer(url, body) {
-            self.content(&content);
+            self.content(file, &content);
         }
     }
 
-    fn content(&mut self, content: &Content<'_>) {
+    fn content(&mut self, file: usize, content: &Content<'_>) {
         match content {
             Content::Frame(frame) => {
                 if let Ok(text) = std::str::from_utf8(frame) {
-                    self.events(text);
+                    self.events(file, text);
                 }
             }
             Content::Snapshot { symbol, body } => {
                 let record = std::str::from_utf8(body).ok().and_then(read::<Record<'_>>);
                 let decimals = record.map_or_else(Decimals::default, |record| record.decimals());
                 match symbol {
-                    Some(symbol) => self.note(symbol, decimals),
-                    None => self.nameless.join(decimals),
+                    Some(symbol) => self.note(file, symbol, decimals),
+                    None => self.files.entry(file).or_default().nameless.join(decimals),
                 }
             }
             Content::Instruments(body) => self.instruments(body),
         }
     }
 
-    fn events(&mut self, text: &str) {
+    fn events(&mut self, file: usize, text: &str) {
         let envelope = read::<Envelope<'_>>(text).filter(|_| !text.trim_start().starts_with('['));
         let (stream, data) = match &envelope {
             Some(Envelope { stream: Some(stream), data: Some(data) }) => (name(stream), data.get()),
             _ => (None, text),
         };
         if !data.starts_with('[') {
-            return self.event(data, stream.as_deref());
+            return self.event(file, data, stream.as_deref());
         }
         for element in read::<Vec<&RawValue>>(data).unwrap_or_default() {
-            self.event(element.get(), stream.as_deref());
+            self.event(file, element.get(), stream.as_deref());
         }
     }
 
-    fn event(&mut self, text: &str, stream: Option<&str>) {
+    fn event(&mut self, file: usize, text: &str, stream: Option<&str>) {
         let Some(record) = read::<Record<'_>>(text) else { return };
         let of_candle =
             record.k.and_then(|candle| read::<Record<'_>>(candle.get())).and_then(|candle| candle.s);
         let of_stream = || Some(Cow::Owned(stream?.split_once('@')?.0.to_ascii_uppercase()));
         let symbol = of_candle.or(record.s).and_then(name).or_else(of_stream);
         if let Some(symbol) = symbol {
-            self.note(&symbol, record.decimals());
+            self.note(file, &symbol, record.decimals());
         }
     }
 
-    fn note(&mut self, symbol: &str, decimals: Decimals) {
+    fn note(&mut self, file: usize, symbol: &str, decimals: Decimals) {
+        self.files.entry(file).or_default().note(symbol);
         if let Some(known) = self.symbols.get_mut(symbol) {
             return known.join(decimals);
         }
@@ -230,6 +255,25 @@ impl Survey {
         }
     }
 
+    /// The only symbol of the recording at this position.
+    pub(super) fn only_symbol(&self, file: usize) -> Option<&str> {
+        match &self.files.get(&file)?.symbol {
+            Sole::One(symbol) => Some(symbol),
+            Sole::None | Sole::Several => None,
+        }
+    }
+
+    /// What nameless books ask of a symbol: those of its own recordings, and of recordings of several symbols.
+    fn nameless(&self, native: &str) -> Decimals {
+        let mut decimals = Decimals::default();
+        for facts in self.files.values() {
+            if !matches!(&facts.symbol, Sole::One(symbol) if symbol != native) {
+                decimals.join(facts.nameless);
+            }
+        }
+        decimals
+    }
+
     /// The instruments of the recording's symbols: as listed, else by their names.
     ///
     /// # Errors
@@ -237,7 +281,7 @@ impl Survey {
     pub(super) fn table(&self) -> anyhow::Result<Arc<InstrumentTable>> {
         let instrument = |(native, decimals): (&String, &Decimals)| {
             let mut decimals = *decimals;
-            decimals.join(self.nameless);
+            decimals.join(self.nameless(native));
             match self.listed.get(native.as_str()) {
                 Some(listed) => Some(Instrument {
                     price_scale: decimals.price,

@@ -260,6 +260,20 @@ fn one_book_of_several_waits_for_a_nameless_snapshot() {
     assert_eq!(picked, [json!(["BTCUSDT", "live", 5]), json!(["PEPEUSDT", "live", 12])]);
 }
 
+#[test]
+fn files_of_one_symbol_each_share_a_session() {
+    let folder = TempDir::new().unwrap();
+    let other = |frame: &str| frame.replace("pepeusdt", "btceur").replace("PEPEUSDT", "BTCEUR");
+    let files = vec![
+        file(&folder, "first", hb(&[DELTA_1, DELTA_2])),
+        file(&folder, "second", hb(&[SNAPSHOT, &other(DELTA_2)])),
+    ];
+    let outcome = run_files(files, Market::Spot, Format::Hb, true).unwrap();
+    let picked: Vec<_> =
+        outcome.lines.iter().map(|line| json!([line["symbol"], line["state"], line["seq"]])).collect();
+    assert_eq!(picked, [json!(["BTC/EUR", "live", 12]), json!(["PEPE/USDT", "syncing", null])]);
+}
+
 fn failure(files: Vec<PathBuf>, format: Format) -> String {
     match run_files(files, Market::Spot, format, false) {
         Err(ReplayError::Failed(error)) => format!("{error:#}"),

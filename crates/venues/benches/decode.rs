@@ -1,5 +1,5 @@
 //! Decoding of the messages that make the volume, each and as the mix, against typed `serde_json`; decoding, applying
-//! and summing against decimals in a `BTreeMap`; and what handing events to another thread costs.
+//! and summing against decimals in a `BTreeMap`.
 //!
 //! `cargo bench -p fathom-venues --bench decode`
 
@@ -8,12 +8,7 @@
 
 mod support;
 
-use std::{
-    hint::black_box,
-    sync::mpsc::{SyncSender, sync_channel},
-    thread,
-    time::Duration,
-};
+use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fathom_market::{
@@ -27,10 +22,6 @@ use support::{
     frames::{Frame, Generator, table},
     reference::{self, Read},
 };
-
-/// Frames that one read of a busy socket gives.
-const FRAMES_PER_READ: usize = 64;
-const READS_IN_FLIGHT: usize = 1024;
 
 fn percents() -> Vec<Decimal> {
     [(15, 1), (3, 0), (5, 0), (8, 0), (15, 0), (30, 0)].map(|(n, scale)| Decimal::new(n, scale)).to_vec()
@@ -149,42 +140,5 @@ fn pipeline(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A thread that takes batches and gives their storage up; it ends with its sender.
-fn reader() -> (SyncSender<Vec<Decoded>>, thread::JoinHandle<usize>) {
-    let (sender, receiver) = sync_channel::<Vec<Decoded>>(READS_IN_FLIGHT);
-    let count = move || receiver.iter().map(|batch| black_box(batch).len()).sum();
-    (sender, thread::Builder::new().name("reader".to_owned()).spawn(count).expect("a thread"))
-}
-
-fn hop(criterion: &mut Criterion) {
-    let mut market = Generator::new();
-    let mut ours = Ours::new(&mut market);
-    let frames = market.mix(64);
-    let mut group = criterion.benchmark_group("hop/mix");
-    group.throughput(Throughput::Elements(frames.len() as u64)).measurement_time(Duration::from_secs(4));
-    group.bench_function("without", |bencher| {
-        bencher.iter(|| {
-            for read in frames.chunks(FRAMES_PER_READ) {
-                let mut out = Vec::with_capacity(FRAMES_PER_READ);
-                read.iter().for_each(|frame| ours.work(frame, &mut out));
-                black_box(out);
-            }
-        });
-    });
-    let (sender, reader) = reader();
-    group.bench_function("with", |bencher| {
-        bencher.iter(|| {
-            for read in frames.chunks(FRAMES_PER_READ) {
-                let mut out = Vec::with_capacity(FRAMES_PER_READ);
-                read.iter().for_each(|frame| ours.work(frame, &mut out));
-                sender.send(out).expect("the reader lives as long as its sender");
-            }
-        });
-    });
-    drop(sender);
-    black_box(reader.join().expect("the reader counts"));
-    group.finish();
-}
-
-criterion_group!(benches, decoding, pipeline, hop);
+criterion_group!(benches, decoding, pipeline);
 criterion_main!(benches);
