@@ -1,7 +1,11 @@
 //! What the hop from a shard to a book costs: the work of the mix done in place, and the same work with the events of each
 //! socket read going through the router and the book's inbox. Both run on one thread, as shard and book do.
 
-#![allow(clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise, and exports nothing")]
+#![allow(
+    clippy::expect_used,
+    missing_docs,
+    reason = "a bench stops at the first surprise, and exports nothing"
+)]
 
 #[path = "../../crates/venues/benches/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the benches of the venues")]

@@ -145,3 +145,105 @@ impl Boards {
         UsdRates::from_samples(samples, &self.stablecoins)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fathom_market::sample::SampleState;
+
+    use super::*;
+    use crate::fixtures::{BINANCE, MINUTE_MS, dec, instrument, instrument_of, sample};
+
+    const NEXT_MS: i64 = MINUTE_MS + 60_000;
+
+    fn board(market: Market) -> (MinuteBoard, Arc<Instrument>, Arc<Instrument>) {
+        let board = MinuteBoard::new(BINANCE, market);
+        let (btc, eth) = (instrument(market, "BTC"), instrument(market, "ETH"));
+        board.expect(vec![btc.clone(), eth.clone()], MINUTE_MS);
+        (board, btc, eth)
+    }
+
+    #[test]
+    fn a_boundary_is_closed_once_and_everyone_gets_the_same_view() {
+        let (board, btc, eth) = board(Market::Spot);
+        board.put(sample(&btc, MINUTE_MS, "100", "1", "1"));
+        let view = board.close(MINUTE_MS).unwrap();
+        assert_eq!((view.samples.len(), view.members.len(), view.missing()), (1, 2, 1));
+        board.put(sample(&eth, MINUTE_MS, "10", "1", "1"));
+        board.put(sample(&btc, MINUTE_MS, "999", "1", "1"));
+        assert_eq!(board.counts(), BoardCounts { late: 2, ..BoardCounts::default() });
+        let again = board.close(MINUTE_MS).unwrap();
+        assert!(Arc::ptr_eq(&view, &again));
+        assert_eq!((again.samples.len(), again.samples[0].mid), (1, Some(dec("100"))));
+    }
+
+    #[test]
+    fn a_boundary_is_complete_when_nothing_more_can_come() {
+        let empty = MinuteBoard::new(BINANCE, Market::Spot);
+        assert!(empty.complete(MINUTE_MS) && empty.close(MINUTE_MS).is_none(), "no book is known yet");
+        let (board, btc, eth) = board(Market::Spot);
+        assert!(
+            board.complete(MINUTE_MS - 60_000) && board.close(MINUTE_MS - 60_000).is_none(),
+            "before its start"
+        );
+        assert!(!board.complete(MINUTE_MS));
+        board.put(sample(&btc, MINUTE_MS, "100", "1", "1"));
+        assert!(!board.complete(MINUTE_MS));
+        board.put(sample(&eth, MINUTE_MS, "10", "1", "1"));
+        assert!(board.complete(MINUTE_MS) && !board.complete(NEXT_MS));
+        board.close(NEXT_MS);
+        assert!(board.complete(NEXT_MS), "it is closed");
+    }
+
+    #[test]
+    fn what_is_no_member_or_said_before_is_refused() {
+        let (board, btc, _) = board(Market::Spot);
+        board.put(sample(&btc, MINUTE_MS, "100", "1", "1"));
+        board.put(sample(&btc, MINUTE_MS, "200", "1", "1"));
+        board.put(sample(&instrument(Market::Spot, "SOL"), MINUTE_MS, "1", "1", "1"));
+        assert_eq!(board.counts(), BoardCounts { duplicate: 1, unexpected: 1, ..BoardCounts::default() });
+        assert_eq!(board.close(MINUTE_MS).unwrap().samples[0].mid, Some(dec("100")), "the first one stays");
+    }
+
+    #[test]
+    fn closed_boundaries_are_kept_for_those_who_come_late_but_not_for_ever() {
+        let (board, ..) = board(Market::Spot);
+        let minutes: Vec<_> = (0..6).map(|minute| MINUTE_MS + minute * 60_000).collect();
+        let views: Vec<_> = minutes.iter().map(|&at_ms| board.close(at_ms).unwrap()).collect();
+        for (at, &at_ms) in minutes.iter().enumerate() {
+            let again = board.close(at_ms);
+            assert_eq!(again.is_some_and(|view| Arc::ptr_eq(&view, &views[at])), at >= 2, "minute {at}");
+        }
+    }
+
+    #[test]
+    fn rates_come_from_every_market_and_are_worked_out_once() {
+        let (spot, btc, eth) = board(Market::Spot);
+        let futures = MinuteBoard::new(BINANCE, Market::Futures);
+        let in_eth = instrument_of(BINANCE, Market::Futures, "LINK", "ETH");
+        futures.expect(vec![in_eth.clone()], MINUTE_MS);
+        let boards = Boards::new(vec![Arc::new(spot), Arc::new(futures)], vec!["USDT".into()]);
+        let (spot, futures) =
+            (boards.get(BINANCE, Market::Spot).unwrap(), boards.get(BINANCE, Market::Futures).unwrap());
+        assert_eq!(boards.of_market(Market::Spot).count(), 1);
+        spot.put(sample(&btc, MINUTE_MS, "50000", "1", "1"));
+        spot.put(sample(&eth, MINUTE_MS, "2000", "1", "1"));
+        assert!(spot.complete(MINUTE_MS) && !boards.complete(MINUTE_MS), "futures are awaited");
+        futures.put(sample(&in_eth, MINUTE_MS, "0.01", "1", "1"));
+        assert!(boards.complete(MINUTE_MS));
+
+        let rates = boards.rates(MINUTE_MS);
+        let rate = |asset| rates.get().unwrap().usd(BINANCE, Market::Futures, asset);
+        assert_eq!(
+            [rate("USDT"), rate("ETH"), rate("BTC")],
+            ["1", "2000", "50000"].map(|usd| Some(dec(usd)))
+        );
+        assert_eq!(rate("DOGE"), None);
+        assert!(Arc::ptr_eq(&rates, &boards.rates(MINUTE_MS)));
+        for board in [spot, futures] {
+            let view = board.close(MINUTE_MS).unwrap();
+            assert_eq!(view.missing(), 0, "aggregators of both markets fold what the rates were made from");
+        }
+        let unusable = DepthSample { state: SampleState::Stale, ..sample(&eth, NEXT_MS, "2000", "1", "1") };
+        assert_eq!(boards.live_rates([&unusable].into_iter()).usd(BINANCE, Market::Spot, "ETH"), None);
+    }
+}

@@ -182,3 +182,95 @@ impl Directory {
         self.latest.get(&(scope, market, category.into())).map(|rows| rows.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fathom_market::event::Level;
+
+    use super::*;
+    use crate::{
+        book::GetBook,
+        fixtures::{BINANCE, BookBench, LONG, MINUTE_MS, MINUTE_US, World, instrument, sample},
+    };
+
+    #[test]
+    fn a_cell_that_nobody_renews_turns_stale_and_shows_no_numbers() {
+        let btc = instrument(Market::Spot, "BTC");
+        let cell = BookCell::new(btc.clone());
+        assert!(cell.sample(MINUTE_US).is_none());
+        assert_eq!(cell.state(MINUTE_US), SampleState::Syncing);
+        cell.publish(Arc::new(sample(&btc, MINUTE_MS, "100", "1", "1")), MINUTE_US);
+        let (young, age_us) = cell.sample(MINUTE_US + PUBLISHED_FOR_US).unwrap();
+        assert_eq!((young.state, young.bands.len(), age_us), (SampleState::Live, 6, PUBLISHED_FOR_US));
+        let (old, age_us) = cell.sample(MINUTE_US + PUBLISHED_FOR_US + 1).unwrap();
+        assert_eq!((old.state, old.bands.len(), age_us), (SampleState::Stale, 0, PUBLISHED_FOR_US + 1));
+        assert_eq!(cell.state(MINUTE_US + PUBLISHED_FOR_US + 1), SampleState::Stale);
+        let crossed = DepthSample { state: SampleState::Crossed, ..sample(&btc, MINUTE_MS, "100", "1", "1") };
+        cell.publish(Arc::new(crossed), MINUTE_US);
+        assert_eq!(cell.state(i64::MAX), SampleState::Crossed, "what was in doubt keeps its reason");
+        cell.publish_ticks(7);
+        assert_eq!(cell.ticks(), 7);
+    }
+
+    #[actix_rt::test]
+    async fn a_book_is_found_by_any_of_its_names() {
+        let world = World::new(MINUTE_US);
+        let directory = Directory::default();
+        let instruments = ["ETH", "BTC"].map(|base| instrument(Market::Spot, base));
+        for instrument in &instruments {
+            let book = BookBench::new(&world, instrument).await;
+            directory.put_book(book.entry(book.cell.clone()));
+        }
+        let find = |symbol: &str| {
+            let entry = directory.book(BINANCE, Market::Spot, symbol)?;
+            Some(entry.cell.instrument.native.to_string())
+        };
+        assert_eq!(
+            (find("BTCUSDT").as_deref(), find("btc/usdt")),
+            (Some("BTCUSDT"), None),
+            "before its market"
+        );
+        let table =
+            InstrumentTable::new(instruments.iter().map(|instrument| (**instrument).clone())).unwrap();
+        directory.put_market(MarketEntry {
+            venue: BINANCE,
+            market: Market::Spot,
+            table: Arc::new(table),
+            plan: MarketPlan {
+                venue: BINANCE,
+                market: Market::Spot,
+                shards: Vec::new(),
+                snapshot_weight: 0,
+                startup_weight: 0,
+                weight_per_minute: 0,
+            },
+            missing: Vec::new(),
+        });
+        for name in ["BTCUSDT", "btcusdt", "BtcUsdt", "BTC/USDT", "btc/usdt"] {
+            assert_eq!(find(name).as_deref(), Some("BTCUSDT"), "{name}");
+        }
+        for name in ["", "BTC", "BTC/USDT:USDT", "BTCUSDTX"] {
+            assert_eq!(find(name), None, "{name}");
+        }
+        assert!(directory.book(BINANCE, Market::Futures, "BTCUSDT").is_none());
+        let books = directory.books(BINANCE, Market::Spot);
+        assert_eq!(
+            books.iter().map(|book| &*book.cell.instrument.native).collect::<Vec<_>>(),
+            ["BTCUSDT", "ETHUSDT"]
+        );
+        assert!(directory.books(BINANCE, Market::Futures).is_empty());
+        assert_eq!(directory.markets().len(), 1);
+        let answer = books[0].actor.ask(GetBook { levels: 5 }, LONG).await.unwrap();
+        assert_eq!((answer.state, answer.bids), (SampleState::Syncing, Vec::<Level>::new()));
+    }
+
+    #[test]
+    fn the_newest_rows_of_a_category_are_found_by_scope_and_market() {
+        let directory = Directory::default();
+        let rows: LatestCategory = Arc::new(Vec::new());
+        directory.put_latest(Scope::All, Market::Spot, "TOTAL", rows.clone());
+        assert!(Arc::ptr_eq(&directory.latest(Scope::All, Market::Spot, "TOTAL").unwrap(), &rows));
+        assert!(directory.latest(Scope::All, Market::Futures, "TOTAL").is_none());
+        assert!(directory.latest(Scope::All, Market::Spot, "TOTAL1").is_none());
+    }
+}

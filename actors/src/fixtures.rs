@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use fathom_market::{
+    batch::Batch,
     category::Categories,
     depth::{DepthBands, DepthReference},
     event::Level,
     ids::{InstrumentId, Market, VenueId},
-    instrument::{Instrument, InstrumentKind, InstrumentStatus, unified_symbol},
+    instrument::{Instrument, InstrumentIdx, InstrumentKind, InstrumentStatus, unified_symbol},
     sample::{BandSums, DepthSample, SampleState},
     table::Table,
     validate::Bounds,
@@ -16,37 +17,43 @@ use fathom_venues::{Venue, registry::venue};
 use rust_decimal::Decimal;
 
 use crate::{
+    board::MinuteBoard,
+    book::{BookActor, BookSpec},
+    directory::{BookCell, BookEntry},
+    feed::{FeedItem, RenewStream},
+    history::{CaughtUp, HistoryJob},
     kernel::{
-        Backoff, ChildBuilder, Control, Kernel, KernelConfig, LivenessSpec, ManualClock, RestartLimits, Service,
+        ActorId, ActorRef, Backoff, ChildBuilder, ChildSpec, Clock, Control, Inbox, Kernel, KernelConfig,
+        Kind, LivenessSpec, ManualClock, Outlet, Overflow, RestartLimits, Service, inbox::bounded,
     },
     settings::{BookSettings, DepthSettings, Retry},
 };
 
 /// A full minute.
-pub const MINUTE_US: i64 = 1_700_000_040_000_000;
+pub(crate) const MINUTE_US: i64 = 1_700_000_040_000_000;
 /// The same in milliseconds.
-pub const MINUTE_MS: i64 = MINUTE_US / 1000;
+pub(crate) const MINUTE_MS: i64 = MINUTE_US / 1000;
 /// A second.
-pub const S: i64 = 1_000_000;
+pub(crate) const S: i64 = 1_000_000;
 /// Longer than any machine needs.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// The one venue that is built in.
-pub const BINANCE: VenueId = VenueId::new("binance");
+pub(crate) const BINANCE: VenueId = VenueId::new("binance");
 
-pub fn binance() -> &'static dyn Venue {
+pub(crate) fn binance() -> &'static dyn Venue {
     venue("binance").unwrap()
 }
 
-pub fn dec(text: &str) -> Decimal {
+pub(crate) fn dec(text: &str) -> Decimal {
     text.parse().unwrap()
 }
 
-pub const fn level(price: i64, qty: i64) -> Level {
+pub(crate) const fn level(price: i64, qty: i64) -> Level {
     Level { price, qty }
 }
 
 /// Prices have two decimals, quantities three.
-pub fn instrument_of(venue: VenueId, market: Market, base: &str, quote: &str) -> Arc<Instrument> {
+pub(crate) fn instrument_of(venue: VenueId, market: Market, base: &str, quote: &str) -> Arc<Instrument> {
     let native = format!("{base}{quote}");
     let (kind, settle) = match market {
         Market::Spot => (InstrumentKind::Spot, None),
@@ -72,12 +79,12 @@ pub fn instrument_of(venue: VenueId, market: Market, base: &str, quote: &str) ->
     })
 }
 
-pub fn instrument(market: Market, base: &str) -> Arc<Instrument> {
+pub(crate) fn instrument(market: Market, base: &str) -> Arc<Instrument> {
     instrument_of(BINANCE, market, base, "USDT")
 }
 
 /// Six bands; samples are waited for two seconds.
-pub fn depth_settings() -> DepthSettings {
+pub(crate) fn depth_settings() -> DepthSettings {
     let bands = DepthBands::new(&["1.5", "3", "5", "8", "15", "30"].map(dec)).unwrap();
     DepthSettings {
         levels: bands.percents().collect(),
@@ -89,7 +96,7 @@ pub fn depth_settings() -> DepthSettings {
     }
 }
 
-pub fn book_settings() -> BookSettings {
+pub(crate) fn book_settings() -> BookSettings {
     BookSettings {
         inbox: 64,
         max_levels: 1000,
@@ -106,7 +113,13 @@ pub fn book_settings() -> BookSettings {
 }
 
 /// A live sample that holds `bid` and `ask` base units, valued at the mid, in each of the six bands.
-pub fn sample(instrument: &Arc<Instrument>, boundary_ms: i64, mid: &str, bid: &str, ask: &str) -> DepthSample {
+pub(crate) fn sample(
+    instrument: &Arc<Instrument>,
+    boundary_ms: i64,
+    mid: &str,
+    bid: &str,
+    ask: &str,
+) -> DepthSample {
     let (mid, bid, ask) = (dec(mid), dec(bid), dec(ask));
     let band = BandSums {
         bid_volume: bid,
@@ -130,31 +143,89 @@ pub fn sample(instrument: &Arc<Instrument>, boundary_ms: i64, mid: &str, bid: &s
 }
 
 /// A book that never had a snapshot.
-pub fn syncing(instrument: &Arc<Instrument>, boundary_ms: i64) -> DepthSample {
+pub(crate) fn syncing(instrument: &Arc<Instrument>, boundary_ms: i64) -> DepthSample {
     let live = sample(instrument, boundary_ms, "1", "1", "1");
     DepthSample { state: SampleState::Syncing, last_id: 0, mid: None, bands: Vec::new(), ..live }
 }
 
-/// A kernel whose clock stands until it is turned.
-pub struct World {
-    pub kernel: Kernel,
-    pub control: Control,
-    pub time: ManualClock,
+/// A kernel, with a clock that stands until it is turned or with the machine's.
+pub(crate) struct World {
+    pub(crate) kernel: Kernel,
+    pub(crate) control: Control,
+    pub(crate) time: ManualClock,
+    pub(crate) clock: Clock,
 }
 
 impl World {
-    pub fn new(now_us: i64) -> Self {
+    pub(crate) fn new(now_us: i64) -> Self {
         let time = ManualClock::new(now_us);
-        let kernel = Kernel::start(KernelConfig { clock: time.clock(), ..KernelConfig::default() }).unwrap();
-        Self { control: kernel.control(), kernel, time }
+        Self::with(time.clock(), time)
+    }
+
+    pub(crate) fn real() -> Self {
+        Self::with(Clock::system(), ManualClock::new(0))
+    }
+
+    fn with(clock: Clock, time: ManualClock) -> Self {
+        let kernel = Kernel::start(KernelConfig { clock: clock.clone(), ..KernelConfig::default() }).unwrap();
+        Self { control: kernel.control(), kernel, time, clock }
     }
 }
 
 /// Starts again at once and is never taken for stalled, however the clock is turned.
-pub fn patient<A: Service>(child: ChildBuilder<A>) -> ChildBuilder<A> {
+pub(crate) fn patient<A: Service>(child: ChildBuilder<A>) -> ChildBuilder<A> {
     let no_delay = Duration::from_nanos(1);
     child
         .liveness(LivenessSpec::try_new(Duration::from_secs(1_000_000), None).unwrap())
         .backoff(Backoff::try_new(no_delay, no_delay, 2, Duration::from_secs(60)).unwrap())
         .limits(RestartLimits::try_new(100, Duration::from_secs(60)).unwrap())
+}
+
+/// A book's actor that nothing reaches but what the test sends.
+pub(crate) struct BookBench {
+    pub(crate) actor: ActorRef<BookActor>,
+    pub(crate) id: ActorId,
+    pub(crate) cell: Arc<BookCell>,
+    pub(crate) board: Arc<MinuteBoard>,
+    pub(crate) feed: Outlet<FeedItem>,
+    pub(crate) jobs: Inbox<HistoryJob>,
+    pub(crate) rows: Inbox<Batch>,
+    pub(crate) renewals: Inbox<RenewStream>,
+}
+
+impl BookBench {
+    pub(crate) async fn new(world: &World, instrument: &Arc<Instrument>) -> Self {
+        let (feed, inbox) = bounded("feed", 64, Overflow::Fault, &world.clock);
+        let (history, jobs) = bounded("jobs", 64, Overflow::Fault, &world.clock);
+        let (writer, rows) = bounded("rows", 1024, Overflow::Fault, &world.clock);
+        let (renew, renewals) = bounded("renewals", 64, Overflow::Fault, &world.clock);
+        let cell = Arc::new(BookCell::new(instrument.clone()));
+        let board = Arc::new(MinuteBoard::new(instrument.venue, instrument.market));
+        board.expect(vec![instrument.clone()], world.clock.now_us() / 1000);
+        let spec = BookSpec {
+            venue: binance(),
+            instrument: instrument.clone(),
+            idx: InstrumentIdx(0),
+            snapshot_levels: 100,
+            inbox: inbox.clone(),
+            renewals: [renew].into(),
+            history,
+            caught_up: CaughtUp::new(1, true),
+            writer,
+            board: board.clone(),
+            cell: cell.clone(),
+            settings: book_settings(),
+            depth: depth_settings(),
+        };
+        let id = format!("book/{}/{}/{}", instrument.venue, instrument.market, instrument.native);
+        let child =
+            ChildSpec::builder(id.as_str(), Kind("book"), move |life| BookActor::new(life, spec.clone()));
+        let actor = world.kernel.supervisor().spawn(patient(child.inbox(&inbox)).build()).await.unwrap();
+        Self { actor, id: id.as_str().into(), cell, board, feed, jobs, rows, renewals }
+    }
+
+    /// As a reader finds it, with a cell that only the test publishes to.
+    pub(crate) fn entry(&self, cell: Arc<BookCell>) -> BookEntry {
+        BookEntry { cell, actor: self.actor.clone(), shard: "shard".into() }
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     book::{BookActor, BookSpec},
     directory::{BookCell, BookEntry},
     feed::{FeedItem, RenewStream},
-    history::{HistoryActor, HistoryJob, HistorySpec},
+    history::{CaughtUp, HistoryActor, HistoryJob, HistorySpec},
     kernel::{ChildSpec, Clock, Inbox, Kind, Outlet, Overflow, Placement, SpawnError, inbox::bounded},
     limits,
     market_supervisor::MarketSpec,
@@ -41,11 +41,12 @@ pub async fn spawn_market(parts: MarketParts, shards: Vec<ShardPlan>) -> Result<
         .map(|_| bounded("feed", parts.spec.settings.book.inbox, Overflow::Fault, &parts.clock))
         .unzip();
     let routes: Routes = Arc::new(ArcSwap::from_pointee(outlets));
-    let history = spawn_history(&parts, &routes)?;
+    let caught_up = CaughtUp::new(parts.table.len(), !parts.spec.settings.history.catch_up);
+    let history = spawn_history(&parts, &routes, &caught_up)?;
     let shards: Vec<Arc<ShardPlan>> = shards.into_iter().map(Arc::new).collect();
     let (renew_out, renew_in): (Vec<_>, Vec<_>) =
         shards.iter().map(|_| bounded("renewals", RENEWALS, Overflow::DropNewest, &parts.clock)).unzip();
-    let books = BookParts { inboxes, renewals: renew_out.into(), history };
+    let books = BookParts { inboxes, renewals: renew_out.into(), history, caught_up };
     for shard in &shards {
         for planned in &shard.instruments {
             spawn_book(&parts, &books, shard, *planned)?;
@@ -65,9 +66,14 @@ struct BookParts {
     inboxes: Vec<Inbox<FeedItem>>,
     renewals: Arc<[Outlet<RenewStream>]>,
     history: Outlet<HistoryJob>,
+    caught_up: CaughtUp,
 }
 
-fn spawn_history(parts: &MarketParts, routes: &Routes) -> Result<Outlet<HistoryJob>, SpawnError> {
+fn spawn_history(
+    parts: &MarketParts,
+    routes: &Routes,
+    caught_up: &CaughtUp,
+) -> Result<Outlet<HistoryJob>, SpawnError> {
     let (outlet, jobs) = bounded("jobs", HISTORY_JOBS, Overflow::Fault, &parts.clock);
     let market = &parts.spec.market;
     let offered = market.venue.timeframes(market.market);
@@ -87,6 +93,7 @@ fn spawn_history(parts: &MarketParts, routes: &Routes) -> Result<Outlet<HistoryJ
         rest: parts.spec.rest.clone(),
         store: parts.spec.store.clone(),
         settings: parts.spec.settings.history,
+        caught_up: caught_up.clone(),
     };
     let id = format!("history/{}/{}", market.venue.id(), market.market);
     let child =
@@ -118,6 +125,7 @@ fn spawn_book(
         inbox: inbox.clone(),
         renewals: books.renewals.clone(),
         history: books.history.clone(),
+        caught_up: books.caught_up.clone(),
         writer: parts.spec.writer.clone(),
         board,
         cell: cell.clone(),

@@ -25,6 +25,7 @@
 //! | `GET /api/v1/venues/{id}/budget` | REST budgets |
 //! | `GET /api/v1/exchanges` `/status` `/{id}/status` `/{id}/info` `/{id}/timeframes` `/{id}/markets` | venues |
 //! | `GET /api/v1/exchanges/{id}/orderbook/{symbol}` `?marketType&levels` | a live book |
+//! | `GET /api/v1/exchanges/{id}/ohlcv/{symbol}` `?marketType&timeframe&from&to&limit` | stored candles |
 //! | `GET /api/v1/version` `/admin/status` `/admin/metrics` `/admin/websocket/stats` | the process |
 //!
 //! Calls that write need `Authorization: Bearer <token>` where a token is set, and may carry an `Idempotency-Key`.
@@ -37,6 +38,7 @@ mod error;
 mod exchanges;
 mod health;
 mod metrics;
+mod ohlcv;
 mod operations;
 mod orderbook;
 mod page;
@@ -171,6 +173,7 @@ pub fn configure(state: web::Data<AppState>) -> impl Fn(&mut ServiceConfig) + Cl
         operations::routes(config);
         sinks::routes(config);
         orderbook::routes(config);
+        ohlcv::routes(config);
         exchanges::routes(config);
         config.default_service(web::to(no_such_path));
     }

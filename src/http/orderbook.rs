@@ -7,8 +7,11 @@ use actix_web::web::{Path, ServiceConfig};
 use fathom_actors::{
     book::{BookAnswer, GetBook},
     directory::BookEntry,
+    kernel::{AskError, State},
 };
-use fathom_market::{decimal::to_decimal, event::Level, ids::Market, instrument::Instrument};
+use fathom_market::{
+    decimal::to_decimal, event::Level, ids::Market, instrument::Instrument, sample::SampleState,
+};
 use serde::Serialize;
 
 use super::{
@@ -83,14 +86,21 @@ async fn orderbook(state: Shared, path: Path<(String, String)>, params: Params) 
             .int("levels", 1..=MAX_LEVELS)?
             .map_or(DEFAULT_LEVELS, |levels| levels.unsigned_abs() as usize),
     };
-    let answer = book.actor.ask(GetBook { levels }, state.ask_deadline).await?;
+    let asked = book.actor.ask(GetBook { levels }, state.ask_deadline).await;
+    let answer = asked.map_err(|error| silent(&state, &book, &error))?;
     if !answer.state.is_usable() {
-        return Err(not_live(answer.state.as_str(), answer.cause));
+        return Err(not_live(answer.state.as_str(), answer.cause, RETRY_AFTER));
     }
     ok(&Book::new(&answer, &book.cell.instrument, state.now_us()))
 }
 
-fn find(state: &AppState, exchange: &str, symbol: &str, params: &Params) -> Result<BookEntry, ApiError> {
+/// The book of a collected symbol, native or unified.
+pub(super) fn find(
+    state: &AppState,
+    exchange: &str,
+    symbol: &str,
+    params: &Params,
+) -> Result<BookEntry, ApiError> {
     let venue = known_venue(exchange)?.id();
     // A unified symbol with a settlement asset is a future by its name.
     let named = if symbol.contains(':') { Market::Futures } else { Market::Spot };
@@ -101,10 +111,21 @@ fn find(state: &AppState, exchange: &str, symbol: &str, params: &Params) -> Resu
     })
 }
 
-fn not_live(book: &'static str, cause: &'static str) -> ApiError {
-    ApiError::unavailable("BOOK_NOT_LIVE", format!("the book is {book}: {cause}"), RETRY_AFTER)
+fn not_live(book: &'static str, cause: &str, retry_after: Duration) -> ApiError {
+    ApiError::unavailable("BOOK_NOT_LIVE", format!("the book is {book}: {cause}"), retry_after)
         .with("state", book)
         .with("cause", cause)
+}
+
+/// A book whose actor does not answer: what it published last may be sound no more.
+fn silent(state: &AppState, book: &BookEntry, error: &AskError) -> ApiError {
+    let actor = state.system.control().actor(book.actor.id()).map(|actor| actor.state);
+    let published = match actor {
+        Some(State::Paused) => SampleState::Paused,
+        _ => book.cell.state(state.now_us()),
+    };
+    let shown = if published.is_usable() { SampleState::Stale } else { published };
+    not_live(shown.as_str(), &error.to_string(), error.retry_after().unwrap_or(RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -115,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_book_in_doubt_is_refused_with_its_state_and_when_to_come_back() {
-        let error = not_live("syncing", "gap");
+        let error = not_live("syncing", "gap", RETRY_AFTER);
         assert_eq!(error.status_code(), StatusCode::SERVICE_UNAVAILABLE);
         let response = error.error_response();
         assert_eq!(response.headers().get("retry-after").expect("when").as_bytes(), b"1");

@@ -133,10 +133,16 @@ struct Trade {
 }
 
 /// Every recorded trade from the first that was sent to the service; gives their number.
-fn trades_are_stored_once(service: &Service, simulator: &Simulator, session: &Session, truth: &Truth) -> usize {
+fn trades_are_stored_once(
+    service: &Service,
+    simulator: &Simulator,
+    session: &Session,
+    truth: &Truth,
+) -> usize {
     let sent = simulator.trades(session.market);
     let first = sent.iter().filter(|trade| !trade.to.is_empty()).map(|trade| trade.id).min();
-    let expected: Trades = truth.trades.range(first.expect("trades were sent")..).map(|(id, t)| (*id, *t)).collect();
+    let expected: Trades =
+        truth.trades.range(first.expect("trades were sent")..).map(|(id, t)| (*id, *t)).collect();
     assert!(expected.len() * 100 >= truth.trades.len() * 99, "{} of {}", expected.len(), truth.trades.len());
     eventually("every trade is stored", STORED_WITHIN, || {
         let stored = stored_trades(service, session.symbol);

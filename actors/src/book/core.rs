@@ -7,7 +7,7 @@ use fathom_market::{
     bars::{DepthChange, SecondBars, TopOfBook},
     book::{BookKeeper, BookState, Cause, KeeperLimits, Step, SyncRule},
     event::{Body, BookDelta, BookSnapshot, Candle, Channel, Event, Level, Quote, Trade},
-    instrument::Instrument,
+    instrument::{Instrument, InstrumentIdx, InstrumentKind},
     sample::DepthSample,
     table::Table,
     ticks::{Tick, TickRing},
@@ -18,6 +18,7 @@ use fathom_market::{
 use super::{evidence::Evidence, outbox::Outbox, rows, sample};
 use crate::{
     feed::FeedItem,
+    history::CaughtUp,
     settings::{BookSettings, DepthSettings},
     stream::reconnect::as_micros,
 };
@@ -70,6 +71,14 @@ pub struct BookCore {
     last_candles_us: i64,
     last_funding: Option<rows::FundingMark>,
     ordinal: rows::Ordinal,
+    caught_up: Option<(CaughtUp, InstrumentIdx)>,
+}
+
+/// Where a candle came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Live,
+    Fetched,
 }
 
 struct Pending {
@@ -110,10 +119,18 @@ impl BookCore {
             last_candles_us: 0,
             last_funding: None,
             ordinal: rows::Ordinal::default(),
+            caught_up: None,
             instrument,
             settings,
             depth,
         }
+    }
+
+    /// Live candles tell how far their series is stored only once it is caught up.
+    #[must_use]
+    pub fn catching_up(mut self, caught_up: CaughtUp, idx: InstrumentIdx) -> Self {
+        self.caught_up = Some((caught_up, idx));
+        self
     }
 
     /// A later instance cannot know whether its lines are open; it takes them for open until it is told otherwise.
@@ -260,21 +277,22 @@ impl BookCore {
         }
         if candle.closed {
             self.open_candles.remove(&timeframe);
-            self.store_candle(&candle, updated_us);
+            self.store_candle(&candle, updated_us, Origin::Live);
         } else {
             self.open_candles.insert(timeframe, Pending { candle, updated_us, stored: false });
         }
     }
 
-    fn store_candle(&mut self, candle: &Candle, updated_us: i64) {
+    fn store_candle(&mut self, candle: &Candle, updated_us: i64, origin: Origin) {
         match rows::candle(&self.instrument, candle, updated_us) {
             Ok(stored) => {
                 if stored.rounded {
                     self.reject("candle_rounded", 1);
                 }
                 self.outbox.push(stored.row);
-                if candle.closed {
-                    self.outbox.push(rows::collector_state(&self.instrument, candle, updated_us));
+                let live = origin == Origin::Live;
+                if candle.closed && (!live || self.is_caught_up(candle.timeframe)) {
+                    self.outbox.push(rows::collector_state(&self.instrument, candle, updated_us, live));
                 }
             }
             Err(_) => self.reject("candle_out_of_range", 1),
@@ -285,12 +303,19 @@ impl BookCore {
         if let Err(flag) = check_candle(candle) {
             return self.reject(flag.as_str(), 1);
         }
-        self.store_candle(candle, updated_us);
+        self.store_candle(candle, updated_us, Origin::Fetched);
+    }
+
+    fn is_caught_up(&self, timeframe: Timeframe) -> bool {
+        self.caught_up.as_ref().is_none_or(|(caught_up, idx)| caught_up.has(*idx, timeframe))
     }
 
     fn on_funding(&mut self, funding: &fathom_market::event::Funding, event_us: i64) {
         if !rows::FundingMark::is_worth_storing(&mut self.last_funding, funding, event_us) {
             return;
+        }
+        if funding.rate.is_none() && self.instrument.kind == InstrumentKind::Perpetual {
+            tracing::warn!(venue = %self.instrument.venue, symbol = %self.instrument.native, "no funding rate");
         }
         match rows::funding(&self.instrument, funding, event_us) {
             Ok(row) => self.outbox.push(row),
@@ -332,7 +357,7 @@ impl BookCore {
     }
 
     fn check_live(&mut self, now_us: i64, actions: &mut Vec<Action>) {
-        if now_us - self.last_pulse_us > PULSE_TIMEOUT_US {
+        if self.is_silent(now_us) {
             self.keeper.mark_stale(Cause::Silent, now_us);
             self.bars.interrupt();
             return;
@@ -351,6 +376,11 @@ impl BookCore {
     /// True while the depth stream was found dead and has not spoken since: a snapshot would be live only in name.
     fn awaits_renewal(&self) -> bool {
         self.keeper.cause() == Cause::Disagrees && self.keeper.n_buffered() == 0
+    }
+
+    /// True while the line does not even say that it lives: a snapshot would be live only until the next look.
+    const fn is_silent(&self, now_us: i64) -> bool {
+        now_us - self.last_pulse_us > PULSE_TIMEOUT_US
     }
 
     /// True when best bid and ask of the quote stream differ from the book's.
@@ -374,7 +404,7 @@ impl BookCore {
             })
             .collect();
         for (candle, updated_us) in due {
-            self.store_candle(&candle, updated_us);
+            self.store_candle(&candle, updated_us, Origin::Live);
         }
     }
 
@@ -399,6 +429,10 @@ impl BookCore {
 
     /// Takes the answer to a snapshot request. True when the book is live.
     pub fn on_snapshot(&mut self, snapshot: &BookSnapshot, epoch: u64, now_us: i64) -> bool {
+        if self.awaits_renewal() || self.is_silent(now_us) {
+            self.keeper.snapshot_failed(epoch);
+            return false;
+        }
         let step = self.keeper.on_snapshot(snapshot, epoch, now_us);
         if let Step::NeedSnapshot { cause } = step {
             self.reject(cause.as_str(), 1);
@@ -416,7 +450,7 @@ impl BookCore {
         let worth_it = self.keeper.n_buffered() > 0
             || self.keeper.state() == BookState::Live
             || (!self.awaits_renewal() && self.depth_open_us.is_some_and(quiet));
-        if !worth_it {
+        if !worth_it || self.is_silent(now_us) {
             return None;
         }
         let needed = self.keeper.needs_snapshot() || self.keeper.needs_deeper_snapshot(KNOWN_TOP);

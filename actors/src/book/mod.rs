@@ -2,11 +2,15 @@
 //!
 //! It outlives its shard's restarts, and its inbox outlives its own.
 
+#[cfg(test)]
+mod actor_tests;
 pub mod core;
 pub mod evidence;
 pub mod outbox;
 pub mod rows;
 pub mod sample;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -33,7 +37,7 @@ use crate::{
     board::MinuteBoard,
     directory::BookCell,
     feed::{FeedItem, RenewStream},
-    history::{HistoryJob, RestJob},
+    history::{CaughtUp, HistoryJob, RestJob},
     kernel::{ExitReason, Fault, Inbox, Lifeline, Outlet, SendError, Service},
     service_actor,
     settings::{BookSettings, DepthSettings},
@@ -61,6 +65,8 @@ pub struct BookSpec {
     pub renewals: Arc<[Outlet<RenewStream>]>,
     /// Requests to the venue's REST service.
     pub history: Outlet<HistoryJob>,
+    /// Which candle series are caught up.
+    pub caught_up: CaughtUp,
     /// Rows to the writer.
     pub writer: Outlet<Batch>,
     /// Samples to the aggregators.
@@ -123,7 +129,8 @@ impl BookActor {
         let rule = spec.venue.sync_rule(spec.instrument.market);
         let now_us = life.clock().now_us();
         let core =
-            BookCore::new(spec.instrument.clone(), rule, spec.settings.clone(), spec.depth.clone(), now_us);
+            BookCore::new(spec.instrument.clone(), rule, spec.settings.clone(), spec.depth.clone(), now_us)
+                .catching_up(spec.caught_up.clone(), spec.idx);
         Self { life, spec, core, fetch: None, ticks: 0 }
     }
 

@@ -180,13 +180,18 @@ pub fn candle(
 }
 
 /// How far a candle series is stored.
-pub fn collector_state(instrument: &Instrument, candle: &Candle, updated_us: i64) -> CollectorStateRow {
+pub fn collector_state(
+    instrument: &Instrument,
+    candle: &Candle,
+    updated_us: i64,
+    is_realtime: bool,
+) -> CollectorStateRow {
     CollectorStateRow {
         instrument_id: instrument.id.0,
         timeframe: candle.timeframe.as_str().into(),
         last_timestamp_ms: candle.open_ms,
         last_updated_us: updated_us,
-        is_realtime: true,
+        is_realtime,
     }
 }
 

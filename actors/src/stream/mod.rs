@@ -5,6 +5,8 @@
 
 pub mod gate;
 pub mod line;
+#[cfg(test)]
+mod line_tests;
 pub mod liveness;
 pub mod reconnect;
 pub mod router;

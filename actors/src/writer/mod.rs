@@ -1,12 +1,16 @@
 //! The one writer: rows in, batches to the store. What waits is kept outside the actor, so a panic loses none of it.
 //!
-//! While a batch is being written nothing is read from the inbox: it fills, and whoever offers rows is told so.
+//! While a batch is being written, or more waits than [`Pending::is_full`] allows, nothing is read from the inbox: it
+//! fills, and whoever offers rows is told so.
 
 pub mod pending;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -16,9 +20,10 @@ use actix::{
 };
 use fathom_market::batch::Batch;
 use fathom_storage::{PoisonRow, Store, WriteOutcome};
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
-use self::pending::{Pending, TableCounts};
+use self::pending::{Pending, TableCounts, Ticket};
 use crate::{
     kernel::{Fault, Inbox, Lifeline, Service},
     service_actor,
@@ -77,6 +82,9 @@ pub struct WriterActor {
     spec: WriterSpec,
     status: WriterStatus,
     draining: bool,
+    /// A write is under way or about to begin. Ticks that were missed meanwhile come all at once, before the context
+    /// waits again, and must not begin another one.
+    writing: bool,
 }
 
 service_actor!(WriterActor);
@@ -86,12 +94,11 @@ impl WriterActor {
     pub fn new(life: Lifeline, spec: WriterSpec) -> Self {
         let status =
             WriterStatus { store: spec.store.status().kind, reachable: true, ..WriterStatus::default() };
-        Self { life, spec, status, draining: false }
+        Self { life, spec, status, draining: false, writing: false }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Pending> {
-        // Pending is consistent between calls, so a panic elsewhere leaves nothing half done.
-        self.spec.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.spec.waiting)
     }
 
     fn now_us(&self) -> i64 {
@@ -114,6 +121,9 @@ impl WriterActor {
 
     /// Writes the next batch that is due; the context waits for it, and then looks for another.
     fn write_next(&mut self, ctx: &mut Context<Self>) {
+        if self.writing {
+            return;
+        }
         let now_us = self.now_us();
         let Some(batch) = self.waiting().next(now_us, self.draining) else {
             if self.draining {
@@ -121,6 +131,10 @@ impl WriterActor {
             }
             return;
         };
+        // Nothing is published while the context waits: what is said now has to hold for a store that hangs.
+        self.publish();
+        self.writing = true;
+        let ticket = Ticket::of(&batch);
         let (store, zone) = (self.spec.store.clone(), self.life.protect(WRITE_LIMIT));
         let busy = self.life.enter("write");
         let writing = async move {
@@ -132,22 +146,23 @@ impl WriterActor {
             outcome
         };
         wrap_future::<_, Self>(writing)
-            .map(move |outcome, actor, ctx| actor.written(outcome, now_us, ctx))
+            .map(move |outcome, actor, ctx| actor.written(outcome, ticket, now_us, ctx))
             .wait(ctx);
     }
 
-    fn written(&mut self, outcome: WriteOutcome, started_us: i64, ctx: &mut Context<Self>) {
+    fn written(&mut self, outcome: WriteOutcome, ticket: Ticket, started_us: i64, ctx: &mut Context<Self>) {
+        self.writing = false;
         self.status.last_write_us = self.now_us() - started_us;
         match outcome {
             WriteOutcome::Committed { inserted, duplicate } => {
-                self.waiting().settle(inserted, duplicate);
+                self.waiting().settle(ticket, inserted, duplicate);
                 self.status.batches += 1;
                 self.status.reachable = true;
                 self.status.last_error = None;
                 self.write_next(ctx);
             }
             WriteOutcome::Poison { rows } => {
-                self.drop_poison(&rows);
+                self.drop_poison(ticket, &rows);
                 self.write_next(ctx);
             }
             WriteOutcome::Transient { error, .. } | WriteOutcome::UnknownOutcome { error } => {
@@ -172,14 +187,9 @@ impl WriterActor {
     }
 
     /// Takes the rows out that the store will never hold; with culprits unknown, the whole batch.
-    fn drop_poison(&mut self, rows: &[PoisonRow]) {
-        let mut waiting = self.waiting();
-        let positions: Vec<usize> = match rows {
-            [] => (0..waiting.next(0, true).map_or(0, |batch| batch.len())).collect(),
-            rows => rows.iter().map(|row| row.row).collect(),
-        };
-        let Some(poisoned) = waiting.poison(&positions) else { return };
-        drop(waiting);
+    fn drop_poison(&mut self, ticket: Ticket, rows: &[PoisonRow]) {
+        let positions: Vec<usize> = rows.iter().map(|row| row.row).collect();
+        let Some(poisoned) = self.waiting().poison(ticket, &positions) else { return };
         for (at, row) in rows.iter().enumerate().take(10) {
             let values: Vec<String> =
                 poisoned.select(&[at]).columns().iter().map(|column| format!("{column:?}")).collect();
@@ -211,6 +221,11 @@ impl WriterActor {
     }
 }
 
+fn locked(waiting: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
+    // Pending is consistent between calls, so a panic elsewhere leaves nothing half done.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How long to wait before the next attempt.
 fn pause(outcome: &WriteOutcome) -> Option<Duration> {
     match outcome {
@@ -229,9 +244,14 @@ impl Service for WriterActor {
     }
 
     fn on_start(&mut self, ctx: &mut Context<Self>) -> Result<(), Fault> {
-        let batches = self.spec.inbox.batches(&self.life, INBOX_BATCHES);
+        let mut batches = self.spec.inbox.batches(&self.life, INBOX_BATCHES);
+        let waiting = self.spec.waiting.clone();
+        // Whoever is kept waiting here is looked at again when the context next wakes, with the tick at the latest.
+        let with_room = stream::poll_fn(move |cx| {
+            if locked(&waiting).is_full() { Poll::Pending } else { batches.poll_next_unpin(cx) }
+        });
         ctx.spawn(
-            wrap_stream(batches).map(|batches, actor: &mut Self, ctx| actor.take(batches, ctx)).finish(),
+            wrap_stream(with_room).map(|batches, actor: &mut Self, ctx| actor.take(batches, ctx)).finish(),
         );
         ctx.run_interval(TICK, Self::tick);
         self.publish();

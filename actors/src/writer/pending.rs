@@ -34,12 +34,27 @@ struct Open {
     since_us: i64,
 }
 
+/// Which batch was given out, as it was then: an instance that was given up may still come back with its outcome after
+/// its successor has gone on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    seq: u64,
+    rows: usize,
+}
+
+impl Ticket {
+    /// The ticket of a batch from [`Pending::next`].
+    pub fn of(batch: &Batch) -> Self {
+        Self { seq: batch.seq, rows: batch.len() }
+    }
+}
+
 /// The waiting rows.
 #[derive(Debug)]
 pub struct Pending {
     rules: FlushRules,
     open: BTreeMap<Table, Open>,
-    in_flight: Option<Batch>,
+    in_flight: Option<Open>,
     counts: BTreeMap<Table, TableCounts>,
     next_seq: u64,
 }
@@ -67,8 +82,8 @@ impl Pending {
     /// The batch to write next: the one under way first, then the fullest that is due; with `all`, whatever there is.
     /// It stays here until [`Pending::settle`].
     pub fn next(&mut self, now_us: i64, all: bool) -> Option<Batch> {
-        if let Some(batch) = &self.in_flight {
-            return Some(batch.clone());
+        if let Some(open) = &self.in_flight {
+            return Some(open.batch.clone());
         }
         let age_us = i64::try_from(self.rules.age.as_micros()).unwrap_or(i64::MAX);
         let due =
@@ -78,49 +93,58 @@ impl Pending {
             .iter()
             .filter(|(_, open)| !open.batch.is_empty() && due(open))
             .max_by_key(|(_, open)| open.batch.len())?;
-        let mut batch = self.open.remove(&table)?.batch;
-        batch.seq = self.next_seq;
+        let mut open = self.open.remove(&table)?;
+        open.batch.seq = self.next_seq;
         self.next_seq += 1;
-        self.in_flight = Some(batch.clone());
+        let batch = open.batch.clone();
+        self.in_flight = Some(open);
         Some(batch)
     }
 
-    /// The batch under way is stored.
-    pub fn settle(&mut self, inserted: u64, duplicate: u64) {
-        if let Some(batch) = self.in_flight.take() {
-            let counts = self.counts.entry(batch.table()).or_default();
-            counts.stored += inserted;
-            counts.duplicate += duplicate;
-        }
+    /// This batch is stored. An outcome of any other than the one under way changes nothing.
+    pub fn settle(&mut self, ticket: Ticket, inserted: u64, duplicate: u64) {
+        let Some(Open { batch, .. }) = self.take_in_flight(ticket) else { return };
+        let counts = self.counts.entry(batch.table()).or_default();
+        counts.stored += inserted;
+        counts.duplicate += duplicate;
     }
 
-    /// These rows of the batch under way can never be stored: they are taken out and given back; the others stay
-    /// under way.
-    pub fn poison(&mut self, rows: &[usize]) -> Option<Batch> {
-        let batch = self.in_flight.take()?;
-        let keep: Vec<usize> = (0..batch.len()).filter(|row| !rows.contains(row)).collect();
-        let poisoned = batch.select(rows);
+    /// These rows of this batch can never be stored, or none of it when the list is empty: they are taken out and given
+    /// back; the others stay under way.
+    pub fn poison(&mut self, ticket: Ticket, rows: &[usize]) -> Option<Batch> {
+        let Open { batch, since_us } = self.take_in_flight(ticket)?;
+        let keep: Vec<usize> =
+            (0..batch.len()).filter(|row| !rows.is_empty() && !rows.contains(row)).collect();
+        let poisoned = if rows.is_empty() { batch.clone() } else { batch.select(rows) };
         self.counts.entry(batch.table()).or_default().poisoned += poisoned.len() as u64;
         if !keep.is_empty() {
-            self.in_flight = Some(batch.select(&keep));
+            self.in_flight = Some(Open { batch: batch.select(&keep), since_us });
         }
         Some(poisoned)
     }
 
-    /// Rows that wait or are under way.
-    pub fn rows(&self) -> usize {
-        self.open.values().map(|open| open.batch.len()).sum::<usize>()
-            + self.in_flight.as_ref().map_or(0, Batch::len)
+    fn take_in_flight(&mut self, ticket: Ticket) -> Option<Open> {
+        self.in_flight.take_if(|open| Ticket::of(&open.batch) == ticket)
     }
 
-    /// Age of the oldest waiting row, microseconds.
+    /// True when so much waits that nothing more should be taken in. Some table is due then, or under way.
+    pub fn is_full(&self) -> bool {
+        self.rows() >= self.rules.rows.saturating_mul(Table::ALL.len() + 1)
+    }
+
+    /// Rows that wait or are under way.
+    pub fn rows(&self) -> usize {
+        self.all().map(|open| open.batch.len()).sum()
+    }
+
+    /// Age of the oldest row that waits or is under way, microseconds.
     pub fn oldest_age_us(&self, now_us: i64) -> i64 {
-        self.open
-            .values()
-            .filter(|open| !open.batch.is_empty())
-            .map(|open| now_us - open.since_us)
-            .max()
-            .unwrap_or(0)
+        let waiting = self.all().filter(|open| !open.batch.is_empty());
+        waiting.map(|open| now_us - open.since_us).max().unwrap_or(0)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Open> {
+        self.open.values().chain(&self.in_flight)
     }
 
     /// What became of the rows of each table.
@@ -151,13 +175,22 @@ mod tests {
         pending.counts()[&Table::CollectorState]
     }
 
+    fn ticket(pending: &mut Pending) -> Ticket {
+        Ticket::of(&pending.next(0, true).unwrap())
+    }
+
+    fn settle(pending: &mut Pending, inserted: u64, duplicate: u64) {
+        let ticket = ticket(pending);
+        pending.settle(ticket, inserted, duplicate);
+    }
+
     #[test]
     fn size_and_age_make_a_batch_due() {
         let mut pending = Pending::new(RULES);
         assert!(!pending.add(rows(0..2), 0));
         assert_eq!(pending.next(499_999, false), None);
         assert_eq!(pending.next(500_000, false).unwrap().len(), 2);
-        pending.settle(2, 0);
+        settle(&mut pending, 2, 0);
         assert!(pending.add(rows(0..3), 600_000));
         assert_eq!(pending.next(600_000, false).unwrap().seq, 2);
     }
@@ -169,8 +202,8 @@ mod tests {
         let first = pending.next(0, true).unwrap();
         pending.add(rows(3..9), 0);
         assert_eq!(pending.next(0, true), Some(first));
-        assert_eq!(pending.rows(), 9);
-        pending.settle(2, 1);
+        assert_eq!((pending.rows(), pending.oldest_age_us(70)), (9, 70));
+        settle(&mut pending, 2, 1);
         assert_eq!(pending.rows(), 6);
         assert_eq!(counted(&pending), TableCounts { offered: 9, stored: 2, duplicate: 1, poisoned: 0 });
     }
@@ -180,11 +213,50 @@ mod tests {
         let mut pending = Pending::new(RULES);
         pending.add(rows(0..3), 0);
         pending.next(0, true);
-        let poisoned = pending.poison(&[1]).unwrap();
+        let ticket = ticket(&mut pending);
+        let poisoned = pending.poison(ticket, &[1]).unwrap();
         assert_eq!(poisoned.columns(), rows(1..2).columns());
         assert_eq!(pending.next(0, true).unwrap().len(), 2);
-        pending.settle(2, 0);
+        settle(&mut pending, 2, 0);
         assert_eq!(counted(&pending), TableCounts { offered: 3, stored: 2, duplicate: 0, poisoned: 1 });
         assert_eq!((pending.rows(), pending.next(0, true)), (0, None));
+    }
+
+    #[test]
+    fn an_outcome_that_comes_too_late_touches_no_other_batch() {
+        let mut pending = Pending::new(RULES);
+        pending.add(rows(0..3), 0);
+        let first = ticket(&mut pending);
+        pending.poison(first, &[0]);
+        assert_eq!(pending.poison(first, &[0]), None, "of the same batch, but of what it was before");
+        pending.settle(first, 3, 0);
+        assert_eq!(pending.rows(), 2);
+        settle(&mut pending, 2, 0);
+        pending.add(rows(3..6), 0);
+        pending.next(0, true);
+        pending.settle(first, 3, 0);
+        assert_eq!((pending.rows(), counted(&pending).stored), (3, 2));
+    }
+
+    #[test]
+    fn unknown_culprits_take_their_whole_batch_out() {
+        let mut pending = Pending::new(RULES);
+        pending.add(rows(0..3), 0);
+        let first = ticket(&mut pending);
+        pending.add(rows(3..5), 0);
+        assert_eq!(pending.poison(first, &[]).unwrap().len(), 3);
+        assert_eq!((pending.rows(), counted(&pending).poisoned), (2, 3));
+    }
+
+    #[test]
+    fn it_is_full_before_it_grows_without_bound() {
+        let mut pending = Pending::new(RULES);
+        let mut added = 0;
+        while !pending.is_full() {
+            pending.add(rows(added..added + 1), 0);
+            added += 1;
+        }
+        assert_eq!(added as usize, RULES.rows * (Table::ALL.len() + 1));
+        assert!(pending.next(0, false).is_some(), "what is full is due");
     }
 }

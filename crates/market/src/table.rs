@@ -345,7 +345,7 @@ tables! {
         trades: OptInt,
     }
     /// How far each candle series is stored, so that a restart continues where it stopped.
-    CollectorState(CollectorStateRow) "collector_state_raw" key["instrument_id" "timeframe"] Conflict::Newest("last_updated_us"), age None; {
+    CollectorState(CollectorStateRow) "collector_state_raw" key["instrument_id" "timeframe"] Conflict::Newest("last_timestamp_ms"), age None; {
         instrument_id: Int,
         timeframe: Text,
         last_timestamp_ms: Int,

@@ -84,7 +84,12 @@ async fn venues_are_described_and_unknown_ones_named() {
     assert!(timeframes["timeframes"]["futures"].as_array().is_some_and(|names| names.contains(&"1m".into())));
     assert_eq!(world.json("/api/v1/exchanges/binance/markets").await["count"], 0);
     assert_eq!(world.json("/api/v1/venues/binance/budget").await["budgets"], serde_json::json!([]));
-    for path in ["exchanges/nowhere/status", "exchanges/nowhere/orderbook/BTCUSDT", "venues/nowhere/budget"] {
+    for path in [
+        "exchanges/nowhere/status",
+        "exchanges/nowhere/orderbook/BTCUSDT",
+        "exchanges/nowhere/ohlcv/BTCUSDT",
+        "venues/nowhere/budget",
+    ] {
         let reply = world.get(&format!("/api/v1/{path}")).await;
         assert_eq!(reply.refusal(), (404, "EXCHANGE_NOT_FOUND".to_owned()), "{path}");
     }

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 pub(crate) use self::{
     book::Book,
     db::Db,
-    http::{Answer, Http},
+    http::Http,
     process::{Process, fathom},
-    service::{Service, TOKEN, served_book},
+    service::{Service, TOKEN, served_book, true_book},
     simulator::{KlineEntry, Simulator, TradeEntry},
 };
 

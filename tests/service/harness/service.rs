@@ -108,3 +108,13 @@ pub(crate) fn served_book(http: &Http, market: &str, symbol: &str, levels: &str)
         status => panic!("{path}: {status} {}", answer.body),
     }
 }
+
+/// The simulator's book as it was at an id, for any thread; `Err` when it is no longer known.
+pub(crate) fn true_book(control: &Http, market: &str, symbol: &str, id: u64) -> Result<Book, String> {
+    let path = format!("/sim/book/{market}/{symbol}?id={id}");
+    let answer = control.get(&path)?;
+    if answer.status != 200 {
+        return Err(format!("{path}: {}", answer.body));
+    }
+    Ok(Book::read(&answer.body, "id"))
+}

@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error},
+};
 use serde_json::Value;
 
 use super::{Book, Http, Process};
@@ -11,13 +14,20 @@ use super::{Book, Http, Process};
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const PAGE: usize = 20_000;
 
+/// A decimal as text, exactly.
+fn decimal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
 /// A trade that was sent.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct TradeEntry {
     pub(crate) symbol: String,
     pub(crate) channel: String,
     pub(crate) id: i64,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) price: Decimal,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) qty: Decimal,
     pub(crate) ts_ms: i64,
     pub(crate) taker_sold: bool,
@@ -33,14 +43,22 @@ pub(crate) struct KlineEntry {
     pub(crate) symbol: String,
     pub(crate) interval: String,
     pub(crate) open_ms: i64,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) open: Decimal,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) high: Decimal,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) low: Decimal,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) close: Decimal,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) volume: Decimal,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) quote_volume: Decimal,
     pub(crate) trades: i64,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) taker_volume: Decimal,
+    #[serde(deserialize_with = "decimal")]
     pub(crate) taker_quote_volume: Decimal,
     pub(crate) sequence: u64,
     pub(crate) sent_ms: i64,
@@ -56,7 +74,8 @@ pub(crate) struct Simulator {
 
 impl Simulator {
     pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
-        let args: Vec<String> = std::iter::once("simulate").chain(args.iter().copied()).map(str::to_owned).collect();
+        let args: Vec<String> =
+            std::iter::once("simulate").chain(args.iter().copied()).map(str::to_owned).collect();
         let mut process = Process::start("simulator", folder, &args, &[]);
         let said: Value = process.line(STARTS_WITHIN, |line| serde_json::from_str(line).ok());
         let set = said["set"].as_array().expect("arguments").iter();

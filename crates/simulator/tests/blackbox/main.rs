@@ -13,4 +13,3 @@ mod limits;
 mod recorded;
 mod rest;
 mod streams;
-mod throughput;

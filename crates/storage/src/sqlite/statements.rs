@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(ticks.matches("(?,").count(), 2);
         let state = inserts.get(Table::CollectorState, 1);
         assert!(
-            state.contains("where excluded.last_updated_us > collector_state_raw.last_updated_us"),
+            state.contains("where excluded.last_timestamp_ms > collector_state_raw.last_timestamp_ms"),
             "{state}"
         );
         assert!(!state.contains("set instrument_id"), "{state}");

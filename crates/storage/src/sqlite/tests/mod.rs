@@ -4,7 +4,6 @@ mod faults;
 mod policy;
 mod reading;
 mod rows;
-mod throughput;
 mod views;
 
 use std::path::Path;

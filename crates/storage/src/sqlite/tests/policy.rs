@@ -108,8 +108,8 @@ fn progress(instrument_id: i64, updated: i64) -> CollectorStateRow {
     // What was known at a time is one thing: the content follows from the key and the version.
     CollectorStateRow {
         instrument_id,
-        last_updated_us: updated,
-        last_timestamp_ms: updated * 31 % 7,
+        last_timestamp_ms: updated,
+        last_updated_us: updated * 31 % 7,
         ..rows::collector_state(0)
     }
 }
@@ -175,7 +175,7 @@ proptest! {
             let mut changes = 0;
             for row in &all {
                 let known = model.get(&row.instrument_id);
-                if known.is_none_or(|known| row.last_updated_us > known.last_updated_us) {
+                if known.is_none_or(|known| row.last_timestamp_ms > known.last_timestamp_ms) {
                     model.insert(row.instrument_id, row.clone());
                     changes += 1;
                 }
