@@ -127,7 +127,7 @@ fn a_killed_service_starts_again_and_goes_on() {
         let trades = before.trades.len() as i64 + WORTH_KILLING;
         grown(&service, "trades are stored", TRADES, trades, GROWS_WITHIN);
         if life == 1 {
-            // Killed as the rows of a minute are being written.
+            // Killed right after the rows of a minute appear.
             grown(&service, "a category's minute is stored", CATEGORIES, 0, NEXT_BOUNDARY);
         }
         let stored = Stored::read(&service);

@@ -11,6 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::harness::{Http, Service, Simulator, check, eventually, pause};
 
@@ -63,10 +64,12 @@ impl Patient {
 
 fn ask_all(http: &Http) -> Duration {
     let ask = |path: &str| {
+        let begun = Instant::now();
         let answer = http.get(path).unwrap_or_else(|error| panic!("GET {path}: {error}"));
         assert_eq!(answer.status, 200, "GET {path}: {:.500}", answer.body);
-        assert!(answer.took < ANSWERS_WITHIN, "GET {path} took {:?}", answer.took);
-        answer.took
+        let took = begun.elapsed();
+        assert!(took < ANSWERS_WITHIN, "GET {path} took {took:?}");
+        took
     };
     let paths = ["/api/v1/health", "/livez", "/metrics", "/api/categories/all?depth=5"];
     paths.into_iter().map(ask).max().unwrap_or_default()

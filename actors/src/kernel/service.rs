@@ -1,6 +1,6 @@
 //! What an actor of ours implements, and the kernel code that runs inside its context.
 //!
-//! ```ignore
+//! ```text
 //! struct Counter { life: Lifeline, inbox: Inbox<u64>, sum: u64 }
 //! service_actor!(Counter);                      // actix::Actor, routed through the kernel
 //! impl Service for Counter {

@@ -1,13 +1,11 @@
 //! A blocking HTTP client, one for each thread.
 
-use std::{sync::Once, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::{runtime::Runtime, time::Instant};
+use tokio::runtime::Runtime;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-static PROVIDER: Once = Once::new();
 
 pub(crate) struct Http {
     base: String,
@@ -22,13 +20,11 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// JSON, or the text as a JSON string.
     pub(crate) body: Value,
-    pub(crate) took: Duration,
 }
 
 impl Http {
     pub(crate) fn new(base: &str, token: Option<&str>) -> Self {
-        // An error says that somebody else was first, which is as good.
-        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        fathom_transport::install_provider();
         // No connection is kept: an idle one that the server closes would fail a later request.
         let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().pool_max_idle_per_host(0);
         Self {
@@ -58,7 +54,6 @@ impl Http {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
-        let begun = Instant::now();
         let asking = async {
             let answer = request.send().await?;
             let status = answer.status().as_u16();
@@ -66,7 +61,7 @@ impl Http {
         };
         let (status, bytes) = self.runtime.block_on(asking).map_err(|error| format!("{error:?}"))?;
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
-        Ok(Answer { status, body, took: begun.elapsed() })
+        Ok(Answer { status, body })
     }
 
     /// Asks; `Err` when nothing answers.
