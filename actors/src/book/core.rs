@@ -66,8 +66,11 @@ pub struct BookCore {
     last_boundary_ms: i64,
     last_pulse_us: i64,
     depth_open_us: Option<i64>,
+    /// True while the depth stream was found dead and has not spoken since: a snapshot would be live only in name.
+    depth_is_dead: bool,
     renewed_us: i64,
-    last_stored_ms: i64,
+    /// The interval of the last stored book, counted from the epoch.
+    last_stored: i64,
     last_candles_us: i64,
     last_funding: Option<rows::FundingMark>,
     ordinal: rows::Ordinal,
@@ -114,8 +117,9 @@ impl BookCore {
             last_boundary_ms: boundary_before(now_us),
             last_pulse_us: now_us,
             depth_open_us: None,
+            depth_is_dead: false,
             renewed_us: 0,
-            last_stored_ms: 0,
+            last_stored: 0,
             last_candles_us: 0,
             last_funding: None,
             ordinal: rows::Ordinal::default(),
@@ -183,6 +187,7 @@ impl BookCore {
         self.bars.interrupt();
         if channels.contains(&Channel::Depth) {
             self.depth_open_us = None;
+            self.depth_is_dead = false;
             self.keeper.reset(Cause::Disconnected, now_us);
             self.evidence.reset();
         }
@@ -242,6 +247,7 @@ impl BookCore {
         let before = top(&self.keeper);
         let (n_bids, n_asks, last_id) = (delta.bids.len(), delta.asks.len(), delta.ids.last);
         self.evidence.on_depth(last_id, recv_us);
+        self.depth_is_dead = false;
         match self.keeper.on_delta(delta, event_us, recv_us) {
             Step::Applied => self.count_depth(before, (n_bids, n_asks), last_id, recv_us),
             Step::Gap { .. } => self.reject("gap", 1),
@@ -346,13 +352,11 @@ impl BookCore {
     }
 
     fn check_feed(&mut self, now_us: i64, actions: &mut Vec<Action>) {
-        match self.keeper.state() {
-            BookState::Live => self.check_live(now_us, actions),
-            BookState::Stale if self.awaits_renewal() && now_us - self.renewed_us > RENEW_AGAIN_US => {
-                self.renewed_us = now_us;
-                actions.push(Action::Renew(Channel::Depth));
-            }
-            _ => {}
+        if self.keeper.state() == BookState::Live {
+            self.check_live(now_us, actions);
+        } else if self.depth_is_dead && now_us - self.renewed_us > RENEW_AGAIN_US {
+            self.renewed_us = now_us;
+            actions.push(Action::Renew(Channel::Depth));
         }
     }
 
@@ -365,17 +369,13 @@ impl BookCore {
         let (depth, quote) = self.evidence.suspects(self.keeper.last_id(), self.quote_disagrees(), now_us);
         if depth {
             self.keeper.mark_stale(Cause::Disagrees, now_us);
+            self.depth_is_dead = true;
             self.renewed_us = now_us;
             actions.push(Action::Renew(Channel::Depth));
         }
         if quote {
             actions.push(Action::Renew(Channel::Quote));
         }
-    }
-
-    /// True while the depth stream was found dead and has not spoken since: a snapshot would be live only in name.
-    fn awaits_renewal(&self) -> bool {
-        self.keeper.cause() == Cause::Disagrees && self.keeper.n_buffered() == 0
     }
 
     /// True while the line does not even say that it lives: a snapshot would be live only until the next look.
@@ -410,14 +410,15 @@ impl BookCore {
 
     fn store_book(&mut self, now_us: i64) {
         let every_ms = i64::try_from(self.settings.stored_every.as_millis()).unwrap_or(i64::MAX).max(1);
-        let at_ms = now_us / 1000 / every_ms * every_ms;
-        if self.settings.stored_levels == 0 || at_ms == self.last_stored_ms {
+        let now_ms = now_us / 1000;
+        let interval = now_ms / every_ms;
+        if self.settings.stored_levels == 0 || interval == self.last_stored {
             return;
         }
         let (Some(book), Some(last_id)) = (self.keeper.live_book(), self.keeper.last_id()) else { return };
-        self.last_stored_ms = at_ms;
+        self.last_stored = interval;
         let (bids, asks) = book.top(self.settings.stored_levels);
-        self.outbox.push(rows::orderbook(&self.instrument, &bids, &asks, last_id, at_ms));
+        self.outbox.push(rows::orderbook(&self.instrument, &bids, &asks, last_id, now_ms));
     }
 
     /// Stores what is unfinished, before the end: bars and candles that are still open.
@@ -429,7 +430,7 @@ impl BookCore {
 
     /// Takes the answer to a snapshot request. True when the book is live.
     pub fn on_snapshot(&mut self, snapshot: &BookSnapshot, epoch: u64, now_us: i64) -> bool {
-        if self.awaits_renewal() || self.is_silent(now_us) {
+        if self.depth_is_dead || self.is_silent(now_us) {
             self.keeper.snapshot_failed(epoch);
             return false;
         }
@@ -449,7 +450,7 @@ impl BookCore {
         let quiet = |since: i64| now_us - since.max(self.keeper.since_us()) > QUIET_DEPTH_US;
         let worth_it = self.keeper.n_buffered() > 0
             || self.keeper.state() == BookState::Live
-            || (!self.awaits_renewal() && self.depth_open_us.is_some_and(quiet));
+            || (!self.depth_is_dead && self.depth_open_us.is_some_and(quiet));
         if !worth_it || self.is_silent(now_us) {
             return None;
         }

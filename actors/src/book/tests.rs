@@ -710,7 +710,7 @@ fn a_book_is_stored_once_an_interval_and_only_while_live() {
     };
     let mut stored = Vec::new();
     bench.pass(25 * S, |bench| stored.extend(bench.rows_of(Table::OrderbookData)));
-    let expected = [10_000, 20_000, 30_000].map(|ms| Batch::of([row(&bench, MINUTE_MS + ms, 12)]));
+    let expected = [10_100, 20_000, 30_000].map(|ms| Batch::of([row(&bench, MINUTE_MS + ms, 12)]));
     assert_eq!(stored, expected);
     bench.item(FeedItem::Reset { channels: vec![Channel::Depth], cause: "lost" });
     bench.pass(25 * S, |bench| assert_eq!(bench.rows(), []));
