@@ -23,6 +23,8 @@ pub struct Running {
     pub address: std::net::SocketAddr,
     server: actix_web::dev::ServerHandle,
     grace: Duration,
+    read: Totals,
+    sum: Totals,
 }
 
 /// Opens the configured store and brings its schema up to date.
@@ -64,7 +66,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
     let handle = server.handle();
     spawn_server(server);
     tracing::info!("serving on http://{address}");
-    Ok(Running { system, address, server: handle, grace: config.supervision.shutdown_deadline })
+    let grace = config.supervision.shutdown_deadline;
+    Ok(Running { system, address, server: handle, grace, read: Totals::default(), sum: Totals::default() })
 }
 
 /// Runs the service until `shutdown` is ready, then takes it down: intake first, the writer last.
@@ -72,7 +75,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
 /// # Errors
 /// As [`start`]; and when the actors' supervisor is lost, or something did not stop in its time.
 pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let running = start(config).await?;
+    let mut running = start(config).await?;
     let lost = running.serve_until(shutdown).await;
     let stopped = running.stop().await;
     if lost {
@@ -88,35 +91,41 @@ pub struct Lost;
 
 impl Running {
     /// Prints statistics until `shutdown` is ready. True when the supervisor was lost instead.
-    pub async fn serve_until(&self, shutdown: impl Future<Output = ()>) -> bool {
+    pub async fn serve_until(&mut self, shutdown: impl Future<Output = ()>) -> bool {
+        let system = self.system.clone();
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut lost = std::pin::pin!(self.system.lost());
-        let mut before = Totals::default();
+        let mut lost = std::pin::pin!(system.lost());
         loop {
             tokio::select! {
                 () = &mut shutdown => return false,
                 () = &mut lost => return true,
                 () = tokio::time::sleep(STATISTICS_EVERY) => {
-                    let now = Totals::read(&self.system);
-                    tracing::info!("\n{}", now.since(&before).block("last 60s"));
-                    before = now;
+                    tracing::info!("\n{}", self.tally().block("last 60s"));
                 }
             }
         }
+    }
+
+    /// What was added since the last call.
+    fn tally(&mut self) -> Totals {
+        let now = Totals::read(&self.system);
+        let added = now.since(&self.read);
+        self.sum.add(&added);
+        self.read = now;
+        added
     }
 
     /// Stops intake, drains, flushes, closes; prints final statistics.
     ///
     /// # Errors
     /// When an actor did not stop in its time: what it held may be lost.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         tracing::info!("stopping");
-        let before = Totals::read(&self.system);
+        self.tally();
         let report = self.system.shutdown(self.grace).await;
         self.server.stop(false).await;
-        let totals = Totals::read(&self.system);
-        let store = totals.store;
-        tracing::info!("\n{}", Totals { venues: before.venues, store }.block("since the start"));
+        self.tally();
+        tracing::info!("\n{}", self.sum.block("since the start"));
         tracing::info!(stopped = report.stopped.len(), elapsed_ms = report.elapsed_ms, "stopped");
         if report.culprits.is_empty() {
             return Ok(());

@@ -4,31 +4,33 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use fathom_actors::{kernel::ActorId, system::MarketSystem, writer::WriterStatus};
 
-/// Counters that only grow.
+/// Successes and errors.
+type Counts = (u64, u64);
+
+/// Counters by who keeps them, so that one that starts again with its actor is seen to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Events decoded and errors (records rejected, events lost, connections lost), by venue.
-    pub venues: BTreeMap<String, (u64, u64)>,
+    /// Events decoded and errors (records rejected, events lost, connections lost, refusals), by venue and counter.
+    pub venues: BTreeMap<(String, String), Counts>,
     /// Rows stored (or found stored), and rows that failed.
-    pub store: (u64, u64),
+    pub store: Counts,
 }
 
 impl Totals {
     /// Reads the counters.
     pub fn read(system: &MarketSystem) -> Self {
-        let mut venues: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let mut venues: BTreeMap<(String, String), Counts> = BTreeMap::new();
         for shard in system.directory().shards() {
-            let counts = venues.entry(shard.venue.to_string()).or_default();
             let reconnects: u64 = shard.lines.iter().map(|line| line.reconnects).sum();
-            counts.0 += shard.events;
-            counts.1 += shard.rejects.values().sum::<u64>() + shard.lost_events + reconnects;
+            let errors = shard.rejects.values().sum::<u64>() + shard.lost_events + reconnects;
+            venues.insert((shard.venue.to_string(), shard.id.clone()), (shard.events, errors));
         }
         for budget in system.budgets() {
             let owner =
                 system.settings().markets.iter().find(|market| market.endpoints.rest.contains(&budget.host));
             if let Some(market) = owner {
-                venues.entry(market.venue.id().to_string()).or_default().1 +=
-                    budget.counters.refused_429 + budget.counters.banned_418;
+                let key = (market.venue.id().to_string(), format!("{}/{}", budget.host, budget.group));
+                venues.insert(key, (0, budget.counters.refused_429 + budget.counters.banned_418));
             }
         }
         let status = system.control().detail::<WriterStatus>(&ActorId::from("writer"));
@@ -43,22 +45,34 @@ impl Totals {
 
     /// What was added since.
     pub fn since(&self, before: &Self) -> Self {
-        // A restarted shard counts from zero again: what it has then is what was added.
+        // A counter of a restarted actor begins at zero: what it has now is what was added.
         let added = |now: u64, before: u64| if now >= before { now - before } else { now };
-        let venues = self.venues.iter().map(|(venue, now)| {
-            let was = before.venues.get(venue).copied().unwrap_or_default();
-            (venue.clone(), (added(now.0, was.0), added(now.1, was.1)))
+        let difference = |now: Counts, before: Counts| (added(now.0, before.0), added(now.1, before.1));
+        let venues = self.venues.iter().map(|(counter, now)| {
+            let before = before.venues.get(counter).copied().unwrap_or_default();
+            (counter.clone(), difference(*now, before))
         });
-        Self {
-            venues: venues.collect(),
-            store: (added(self.store.0, before.store.0), added(self.store.1, before.store.1)),
+        Self { venues: venues.collect(), store: difference(self.store, before.store) }
+    }
+
+    /// Adds what was added since.
+    pub fn add(&mut self, more: &Self) {
+        for (counter, more) in &more.venues {
+            let sum = self.venues.entry(counter.clone()).or_default();
+            *sum = (sum.0 + more.0, sum.1 + more.1);
         }
+        self.store = (self.store.0 + more.store.0, self.store.1 + more.store.1);
     }
 
     /// The block, headed by the span that it covers.
     pub fn block(&self, span: &str) -> String {
         let mut block = format!("=== Statistics ({span}) ===\n");
-        for (venue, (successes, errors)) in &self.venues {
+        let mut venues: BTreeMap<&str, Counts> = BTreeMap::new();
+        for ((venue, _), (successes, errors)) in &self.venues {
+            let sum = venues.entry(venue).or_default();
+            *sum = (sum.0 + successes, sum.1 + errors);
+        }
+        for (venue, (successes, errors)) in venues {
             // Writing to a string cannot fail.
             let _ = writeln!(block, "{}: {successes} success, {errors} errors", titled(venue));
         }
@@ -77,13 +91,14 @@ fn titled(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn totals(events: u64, stored: u64) -> Totals {
-        Totals { venues: BTreeMap::from([("binance".to_owned(), (events, 1))]), store: (stored, 0) }
+    fn totals(shards: [u64; 2], stored: u64) -> Totals {
+        let counter = |at: usize| (("binance".to_owned(), format!("shard-{at}")), (shards[at], 1));
+        Totals { venues: BTreeMap::from([counter(0), counter(1)]), store: (stored, 0) }
     }
 
     #[test]
     fn the_block_is_the_one_that_operators_grep_for() {
-        let block = totals(12, 35).since(&totals(0, 0)).block("last 60s");
+        let block = totals([12, 5], 35).since(&totals([2, 3], 0)).block("last 60s");
         assert_eq!(
             block,
             "=== Statistics (last 60s) ===\nBinance: 12 success, 0 errors\nStore: 35 stored, 0 failed\n====="
@@ -91,7 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_counter_is_not_negative() {
-        assert_eq!(totals(5, 9).since(&totals(100, 2)).venues["binance"].0, 5);
+    fn a_restarted_shard_hides_nothing_of_the_others() {
+        let mut sum = totals([1000, 1000], 2);
+        let added = totals([7, 1050], 9).since(&totals([1000, 1000], 2));
+        assert!(added.block("x").contains("Binance: 57 success"), "{}", added.block("x"));
+        sum.add(&added);
+        assert!(sum.block("x").contains("Binance: 2057 success"), "{}", sum.block("x"));
+        assert_eq!(sum.store, (9, 0));
     }
 }

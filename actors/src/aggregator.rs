@@ -119,7 +119,7 @@ impl AggregatorActor {
             .filter_map(|board| board.close(boundary_ms))
             .collect();
         // Without a book that has ever been live there is nothing to say of this minute.
-        if !views.iter().flat_map(|view| &view.samples).any(|sample| sample.last_id > 0) {
+        if !self.spec.boards.of_market(self.spec.market).any(|board| board.was_live(boundary_ms)) {
             return;
         }
         let rates = self.spec.boards.rates(boundary_ms);

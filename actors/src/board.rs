@@ -26,12 +26,18 @@ struct Inner {
     board: SampleBoard,
     closed: BTreeMap<i64, Arc<BoundaryView>>,
     started_ms: Option<i64>,
+    live_since_ms: i64,
 }
 
 impl MinuteBoard {
     /// An empty board that expects nobody.
     pub fn new(venue: VenueId, market: Market) -> Self {
-        let inner = Inner { board: SampleBoard::new([]), closed: BTreeMap::new(), started_ms: None };
+        let inner = Inner {
+            board: SampleBoard::new([]),
+            closed: BTreeMap::new(),
+            started_ms: None,
+            live_since_ms: i64::MAX,
+        };
         Self { venue, market, inner: Mutex::new(inner) }
     }
 
@@ -54,7 +60,16 @@ impl MinuteBoard {
 
     /// Takes a book's sample of a boundary; a late one is refused and counted.
     pub fn put(&self, sample: DepthSample) {
-        self.lock().board.put(sample);
+        let mut inner = self.lock();
+        if sample.state.is_usable() {
+            inner.live_since_ms = inner.live_since_ms.min(sample.boundary_ms);
+        }
+        inner.board.put(sample);
+    }
+
+    /// True when one of its books was live at this boundary or an earlier one.
+    pub fn was_live(&self, boundary_ms: i64) -> bool {
+        self.lock().live_since_ms <= boundary_ms
     }
 
     /// True when nothing more can come for this boundary: every expected book has put its sample, the boundary is

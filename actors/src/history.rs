@@ -40,6 +40,8 @@ const CONCURRENCY: usize = 16;
 /// Pages of one series in a catch-up; a longer absence is filled by the history jobs.
 const MAX_PAGES: usize = 20;
 const TICK: Duration = Duration::from_millis(500);
+/// When a series whose cycle was skipped is tried again.
+const NEXT_CYCLE: Duration = Duration::from_secs(300);
 /// When the store is asked again how far candles are stored.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
@@ -137,6 +139,8 @@ pub struct HistoryStatus {
     pub under_way: usize,
     /// Candles fetched.
     pub candles: u64,
+    /// Candles that could not be read.
+    pub rejected: u64,
     /// Series that the catch-up has yet to look at.
     pub catch_up_left: usize,
 }
@@ -167,7 +171,14 @@ service_actor!(HistoryActor);
 impl HistoryActor {
     /// A fresh instance.
     pub const fn new(life: Lifeline, spec: HistorySpec) -> Self {
-        let status = HistoryStatus { succeeded: 0, failed: 0, under_way: 0, candles: 0, catch_up_left: 0 };
+        let status = HistoryStatus {
+            succeeded: 0,
+            failed: 0,
+            under_way: 0,
+            candles: 0,
+            rejected: 0,
+            catch_up_left: 0,
+        };
         Self { life, spec, rest: None, waiting: VecDeque::new(), series_under_way: 0, status }
     }
 
@@ -244,7 +255,11 @@ impl HistoryActor {
             match answer {
                 Ok(Ok(parsed)) => {
                     actor.count(Some(true));
-                    actor.deliver(series, parsed.rows, now_ms);
+                    for rejected in &parsed.rejected {
+                        tracing::warn!(symbol = %instrument.native, timeframe = %series.timeframe, %rejected, "candle rejected");
+                    }
+                    actor.status.rejected += parsed.rejected.len() as u64;
+                    actor.deliver(series, parsed.rows, parsed.rejected.len(), now_ms);
                 }
                 Ok(Err(error)) => actor.series_failed(series, &instrument, &error.to_string(), ctx),
                 Err(error) => actor.series_failed(series, &instrument, &error.to_string(), ctx),
@@ -262,17 +277,24 @@ impl HistoryActor {
         self.count(Some(false));
         let Retry { max, .. } = self.spec.settings.retry;
         let failures = series.failures + 1;
+        let (after, failures, what) = if failures > max {
+            (NEXT_CYCLE, 0, "candles could not be fetched, the cycle is skipped")
+        } else {
+            (self.spec.settings.retry.after(failures), failures, "candles could not be fetched")
+        };
         let retry = format!("{failures}/{max}");
-        tracing::warn!(symbol = %instrument.native, timeframe = %series.timeframe, retry, error, "candles could not be fetched");
-        if failures <= max {
-            let again = Series { failures, ..series };
-            ctx.run_later(self.spec.settings.retry.after(failures), move |actor, _| {
-                actor.waiting.push_back(again)
-            });
-        }
+        tracing::warn!(symbol = %instrument.native, timeframe = %series.timeframe, retry, error, "{what}");
+        let again = Series { failures, ..series };
+        ctx.run_later(after, move |actor, _| actor.waiting.push_back(again));
     }
 
-    fn deliver(&mut self, series: Series, rows: Vec<fathom_market::event::Candle>, now_ms: i64) {
+    fn deliver(
+        &mut self,
+        series: Series,
+        rows: Vec<fathom_market::event::Candle>,
+        rejected: usize,
+        now_ms: i64,
+    ) {
         let closed: Vec<_> = rows.into_iter().filter(|candle| candle.closed).collect();
         let Some(last) = closed.last() else { return self.caught_up(series) };
         let (count, next_ms) = (closed.len(), last.close_ms + 1);
@@ -285,7 +307,7 @@ impl HistoryActor {
         }
         self.status.candles += count as u64;
         let next = Series { from_ms: next_ms, pages: series.pages.saturating_sub(1), failures: 0, ..series };
-        if count + 1 < self.spec.settings.page {
+        if count + rejected + 1 < self.spec.settings.page {
             self.caught_up(series);
         } else if next.pages > 0 {
             self.waiting.push_back(next);
@@ -481,7 +503,7 @@ mod tests {
     #[test]
     fn only_closed_candles_are_delivered_and_a_full_page_leads_to_the_next() {
         let (mut actor, book) = actor(None);
-        actor.deliver(series(2), candles(3, 2), 99);
+        actor.deliver(series(2), candles(3, 2), 0, 99);
         let Some(FeedItem::Candles { candles: delivered, asked_us }) = book.try_recv() else {
             panic!("no candles")
         };
@@ -490,13 +512,13 @@ mod tests {
         assert_eq!((actor.status.candles, actor.waiting[0].failures), (2, 0));
 
         actor.waiting.clear();
-        actor.deliver(series(1), candles(3, 3), 99);
+        actor.deliver(series(1), candles(3, 3), 0, 99);
         assert_eq!(waiting(&actor), [], "it was its last page");
         assert!(book.try_recv().is_some());
-        actor.deliver(series(5), candles(2, 1), 99);
+        actor.deliver(series(5), candles(2, 1), 0, 99);
         assert_eq!(waiting(&actor), [], "a page that is not full is the last");
         assert!(book.try_recv().is_some());
-        actor.deliver(series(5), candles(1, 0), 99);
+        actor.deliver(series(5), candles(1, 0), 0, 99);
         assert_eq!((book.len(), waiting(&actor)), (0, vec![]), "nothing is closed");
     }
 
@@ -506,22 +528,22 @@ mod tests {
         actor.plan_catch_up(&[stored("BTC", "1m", 500)]);
         let caught_up = actor.spec.caught_up.clone();
         assert!(caught_up.has(BTC, Timeframe::H1), "nothing of it is stored");
-        actor.deliver(series(5), candles(3, 3), 99);
+        actor.deliver(series(5), candles(3, 3), 0, 99);
         assert!(!caught_up.has(BTC, Timeframe::M1), "a full page is not the last");
         assert!(book.try_recv().is_some());
         let single = Series { priority: Priority::Live, ..series(1) };
-        actor.deliver(single, candles(1, 1), 99);
+        actor.deliver(single, candles(1, 1), 0, 99);
         assert!(!caught_up.has(BTC, Timeframe::M1), "a single candle says nothing of the rest");
         assert!(book.try_recv().is_some());
-        actor.deliver(series(4), candles(1, 1), 99);
+        actor.deliver(series(4), candles(1, 1), 0, 99);
         assert!(caught_up.has(BTC, Timeframe::M1));
     }
 
     #[test]
     fn what_the_book_has_no_room_for_is_fetched_again_and_nothing_beside_it() {
         let (mut actor, book) = actor(None);
-        actor.deliver(series(1), candles(3, 3), 99);
-        actor.deliver(series(5), candles(3, 3), 99);
+        actor.deliver(series(1), candles(3, 3), 0, 99);
+        actor.deliver(series(5), candles(3, 3), 0, 99);
         assert_eq!((book.len(), waiting(&actor)), (1, vec![(0, Timeframe::M1, MINUTE_MS, 5)]));
         assert_eq!(actor.status.candles, 3, "those that were delivered");
     }

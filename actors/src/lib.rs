@@ -13,11 +13,11 @@
 //!
 //! | from | to | what | capacity | full |
 //! |---|---|---|---|---|
-//! | shard | book | [`feed::FeedItem`], one a socket read | `book.inbox` | told in its place, book resyncs |
+//! | shard | book | [`feed::FeedItem`], one a socket read | `stream.book_inbox` | told in its place, book resyncs |
 //! | book | shard | [`feed::RenewStream`] | 1024 | dropped, said again |
 //! | book | history | [`history::HistoryJob`] | 4096 | the book tries again |
-//! | history | book | [`feed::FeedItem::Candles`] | `book.inbox` | fetched again |
-//! | book, aggregator | writer | batches of rows | `writer.inbox` | they wait in the sender, bounded, then refused and counted |
+//! | history | book | [`feed::FeedItem::Candles`] | `stream.book_inbox` | fetched again |
+//! | book, aggregator | writer | batches of rows | `store.inbox_rows` / 64 batches | they wait in the sender, bounded, then refused and counted |
 //! | book | aggregator | samples, on the [`board::MinuteBoard`] | 3 boundaries | late ones refused and counted |
 //! | line | whoever listens | [`fanout::LiveEvent`] | the listener's | the listener's |
 //!

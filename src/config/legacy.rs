@@ -178,6 +178,7 @@ impl Target {
 fn shown(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, _)) => format!("{scheme}://..."),
+        None if text.contains('@') => "...".to_owned(),
         None => text.to_owned(),
     }
 }

@@ -15,7 +15,7 @@ use fathom_market::{
     validate::{Validator, Verdict, check_candle},
 };
 
-use super::{evidence::Evidence, outbox::Outbox, rows, sample};
+use super::{evidence::Evidence, outbox::Outbox, rows, sample, series::Series};
 use crate::{
     feed::FeedItem,
     history::CaughtUp,
@@ -32,6 +32,8 @@ const RENEW_AGAIN_US: i64 = 11_000_000;
 const QUIET_DEPTH_US: i64 = 3_000_000;
 /// How long after its end a second's bar waits for what is still in the inbox.
 const BAR_LAG_US: i64 = 500_000;
+/// A live book that the market has moved out of its snapshot's range is not loaded anew more often than this.
+const REFRESH_EVERY_US: i64 = 30_000_000;
 /// Levels of each side that have to lie inside the known range.
 const KNOWN_TOP: usize = 50;
 
@@ -62,6 +64,7 @@ pub struct BookCore {
     outbox: Outbox,
     rejects: Rejects,
     open_candles: BTreeMap<Timeframe, Pending>,
+    series: Series,
     last_quote: Option<Quote>,
     last_boundary_ms: i64,
     last_pulse_us: i64,
@@ -69,6 +72,7 @@ pub struct BookCore {
     /// True while the depth stream was found dead and has not spoken since: a snapshot would be live only in name.
     depth_is_dead: bool,
     renewed_us: i64,
+    synced_us: i64,
     /// The interval of the last stored book, counted from the epoch.
     last_stored: i64,
     last_candles_us: i64,
@@ -113,12 +117,14 @@ impl BookCore {
             outbox: Outbox::default(),
             rejects: Rejects::new(),
             open_candles: BTreeMap::new(),
+            series: Series::default(),
             last_quote: None,
             last_boundary_ms: boundary_before(now_us),
             last_pulse_us: now_us,
             depth_open_us: None,
             depth_is_dead: false,
             renewed_us: 0,
+            synced_us: 0,
             last_stored: 0,
             last_candles_us: 0,
             last_funding: None,
@@ -138,8 +144,9 @@ impl BookCore {
     }
 
     /// A later instance cannot know whether its lines are open; it takes them for open until it is told otherwise.
-    pub const fn assume_open(&mut self, now_us: i64) {
+    pub fn assume_open(&mut self, now_us: i64) {
         self.depth_open_us = Some(now_us);
+        self.series.resume();
     }
 
     /// Takes an item of the feed.
@@ -275,13 +282,17 @@ impl BookCore {
 
     fn on_candle(&mut self, candle: Candle, updated_us: i64, actions: &mut Vec<Action>) {
         let timeframe = candle.timeframe;
-        if let Some(open) =
-            self.open_candles.get(&timeframe).filter(|open| open.candle.open_ms < candle.open_ms)
-        {
-            actions.push(Action::FetchCandle(timeframe, open.candle.open_ms));
+        let unfinished = self.open_candles.get(&timeframe).map(|open| open.candle.open_ms);
+        let unfinished = unfinished.filter(|open_ms| *open_ms < candle.open_ms);
+        if unfinished.is_some() {
             self.open_candles.remove(&timeframe);
         }
+        let caught_up = self.is_caught_up(timeframe);
+        if let Some(from_ms) = self.series.missing(&candle, unfinished, caught_up, updated_us) {
+            actions.push(Action::FetchCandle(timeframe, from_ms));
+        }
         if candle.closed {
+            self.series.closed_live(&candle, caught_up);
             self.open_candles.remove(&timeframe);
             self.store_candle(&candle, updated_us, Origin::Live);
         } else {
@@ -297,7 +308,7 @@ impl BookCore {
                 }
                 self.outbox.push(stored.row);
                 let live = origin == Origin::Live;
-                if candle.closed && (!live || self.is_caught_up(candle.timeframe)) {
+                if candle.closed && (!live || self.series.is_stored_up_to(candle)) {
                     self.outbox.push(rows::collector_state(&self.instrument, candle, updated_us, live));
                 }
             }
@@ -309,6 +320,7 @@ impl BookCore {
         if let Err(flag) = check_candle(candle) {
             return self.reject(flag.as_str(), 1);
         }
+        self.series.fetched(candle);
         self.store_candle(candle, updated_us, Origin::Fetched);
     }
 
@@ -440,6 +452,7 @@ impl BookCore {
         }
         if matches!(step, Step::Synced { .. }) {
             self.evidence.synced(now_us);
+            self.synced_us = now_us;
         }
         matches!(step, Step::Synced { .. })
     }
@@ -454,7 +467,8 @@ impl BookCore {
         if !worth_it || self.is_silent(now_us) {
             return None;
         }
-        let needed = self.keeper.needs_snapshot() || self.keeper.needs_deeper_snapshot(KNOWN_TOP);
+        let rested = now_us - self.synced_us > REFRESH_EVERY_US;
+        let needed = self.keeper.needs_snapshot() || (rested && self.keeper.needs_deeper_snapshot(KNOWN_TOP));
         needed.then(|| self.settings.snapshot_retry.after(self.keeper.failed_attempts()))
     }
 

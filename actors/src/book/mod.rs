@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod outbox;
 pub mod rows;
 pub mod sample;
+pub mod series;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 const PUBLISH_EVERY_TICKS: u32 = 5;
 const BATCH_ITEMS: usize = 32;
+const DRAIN_AGAIN: Duration = Duration::from_millis(50);
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(180);
 
 /// What every instance of a book's actor is made from.
@@ -325,10 +327,23 @@ impl Service for BookActor {
         self.perform(&mut actions, now_us);
         self.core.finish(now_us);
         self.send_rows();
-        ctx.stop();
+        if self.core.outbox().is_empty() {
+            return ctx.stop();
+        }
+        // The writer's inbox is full: what is left is offered again until it has gone, or the grace is over.
+        ctx.run_interval(DRAIN_AGAIN, |actor, ctx| {
+            actor.send_rows();
+            if actor.core.outbox().is_empty() {
+                ctx.stop();
+            }
+        });
     }
 
-    fn on_stop(&mut self, _why: &ExitReason) {}
+    fn on_stop(&mut self, _why: &ExitReason) {
+        if !self.core.outbox().is_empty() {
+            tracing::error!(symbol = %self.spec.instrument.native, "rows are lost: the writer did not take them in time");
+        }
+    }
 }
 
 /// Asks for the book as it is now.

@@ -633,7 +633,14 @@ fn a_candle_without_its_last_word_is_fetched() {
     bench.candle(candle(MINUTE_MS + 120_000, "100", false));
     assert_eq!(bench.actions(), [], "asked once");
     bench.candle(candle(MINUTE_MS + 180_000, "101", true));
-    assert_eq!(bench.actions(), [Action::FetchCandle(Timeframe::M1, MINUTE_MS + 120_000)]);
+    assert_eq!(bench.actions(), [], "the hole that was asked for reaches to this one");
+    bench.now += 61 * S;
+    bench.candle(candle(MINUTE_MS + 240_000, "101", false));
+    assert_eq!(
+        bench.actions(),
+        [Action::FetchCandle(Timeframe::M1, MINUTE_MS + 60_000)],
+        "it was not filled"
+    );
     bench.rows();
 
     let fetched = candle(MINUTE_MS + 60_000, "100", true);

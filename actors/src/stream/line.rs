@@ -114,7 +114,8 @@ impl Line {
     pub fn open(&mut self, rules: LivenessRules, now_us: i64) -> ConnectSpec {
         self.connection += 1;
         self.reconnect.connecting(now_us);
-        self.liveness = Liveness::new(rules, &self.spec.plan.streams, now_us);
+        let liveness = Liveness::new(rules, &self.spec.plan.streams, now_us);
+        self.liveness = liveness.remembering(&self.liveness);
         self.chains.clear();
         let LineSpec { venue, market, base, plan, .. } = &self.spec;
         let connect = venue.connect(*market, plan.class, base, &plan.streams, self.next_request);
@@ -202,6 +203,11 @@ impl Line {
             channels.entry(stream.instrument).or_default().push(stream.channel);
         }
         channels
+    }
+
+    /// True when the line carries depth: its reads say where a minute boundary stands among the updates.
+    pub fn carries_depth(&self) -> bool {
+        self.spec.venue.classes(self.spec.market).first() == Some(&self.spec.plan.class)
     }
 
     /// True when the line carries this stream.

@@ -9,6 +9,9 @@ use std::time::Duration;
 use fathom_market::{event::Channel, instrument::InstrumentIdx, plan::StreamSpec};
 use rustc_hash::FxHashMap;
 
+/// A stream that even a new connection did not wake is left alone for this long.
+const GIVEN_UP_FOR_US: i64 = 600_000_000;
+
 /// How silence is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct LivenessRules {
@@ -61,6 +64,8 @@ struct Watched {
     subscribed_us: i64,
     last_us: Option<i64>,
     renewed_us: Option<i64>,
+    /// When even a new connection was tried for it.
+    given_up_us: Option<i64>,
 }
 
 /// The streams of one line.
@@ -79,9 +84,20 @@ impl Liveness {
             subscribed_us: now_us,
             last_us: None,
             renewed_us: None,
+            given_up_us: None,
         });
         let by_key = streams.iter().enumerate().map(|(at, stream)| ((stream.instrument, stream.channel), at));
         Self { rules, streams: watched.collect(), by_key: by_key.collect() }
+    }
+
+    /// Takes over for which streams even a new connection was tried: one that belongs to a symbol of the past would
+    /// otherwise have the line opened anew for ever.
+    #[must_use]
+    pub fn remembering(mut self, before: &Self) -> Self {
+        for (stream, before) in self.streams.iter_mut().zip(&before.streams) {
+            stream.given_up_us = before.given_up_us;
+        }
+        self
     }
 
     /// The stream spoke.
@@ -89,6 +105,7 @@ impl Liveness {
     pub fn touch(&mut self, instrument: InstrumentIdx, channel: Channel, now_us: i64) {
         if let Some(&at) = self.by_key.get(&(instrument, channel)) {
             self.streams[at].last_us = Some(now_us);
+            self.streams[at].given_up_us = None;
         }
     }
 
@@ -101,10 +118,11 @@ impl Liveness {
             let Some(expect_us) = stream.expect_us else { continue };
             let heard =
                 stream.last_us.unwrap_or(stream.subscribed_us).max(stream.renewed_us.unwrap_or(i64::MIN));
-            if now_us - heard <= expect_us.max(floor) {
+            if now_us - heard <= expect_us.max(floor) || is_given_up(&stream, now_us) {
                 continue;
             }
             if unanswered(&stream) {
+                self.streams[at].given_up_us = Some(now_us);
                 return Some(Remedy::Reconnect(at));
             }
             self.streams[at].renewed_us = Some(now_us);
@@ -119,7 +137,11 @@ impl Liveness {
         let stream = &mut self.streams[at];
         match stream.renewed_us {
             Some(renewed) if now_us - renewed <= micros(self.rules.floor) => None,
-            Some(_) if unanswered(stream) => Some(Remedy::Reconnect(at)),
+            Some(_) if is_given_up(stream, now_us) => None,
+            Some(_) if unanswered(stream) => {
+                stream.given_up_us = Some(now_us);
+                Some(Remedy::Reconnect(at))
+            }
             _ => {
                 stream.renewed_us = Some(now_us);
                 Some(Remedy::Resubscribe(vec![at]))
@@ -148,6 +170,11 @@ impl Liveness {
 
 fn unanswered(stream: &Watched) -> bool {
     stream.renewed_us.is_some_and(|renewed| stream.last_us.is_none_or(|last| last < renewed))
+}
+
+/// A new connection did not help it not long ago.
+fn is_given_up(stream: &Watched, now_us: i64) -> bool {
+    stream.given_up_us.is_some_and(|at| now_us - at < GIVEN_UP_FOR_US)
 }
 
 fn micros(duration: Duration) -> i64 {
@@ -208,6 +235,28 @@ mod tests {
         liveness.touch(InstrumentIdx(0), Channel::Funding, 17 * SECOND);
         assert_eq!(liveness.state(0), Some((StreamState::Live, Some(17 * SECOND))));
         assert_eq!(liveness.check(33 * SECOND), Some(Remedy::Resubscribe(vec![0])));
+    }
+
+    #[test]
+    fn a_stream_that_no_connection_wakes_is_left_alone_for_a_while() {
+        let streams = [stream(0, Channel::Funding, Some(3))];
+        let mut liveness = Liveness::new(LivenessRules::default(), &streams, 0);
+        let (mut reconnects, mut now) = (Vec::new(), 0);
+        while now < 900 * SECOND {
+            now += SECOND;
+            if let Some(Remedy::Reconnect(_)) = liveness.check(now) {
+                reconnects.push(now / SECOND);
+                liveness = Liveness::new(LivenessRules::default(), &streams, now).remembering(&liveness);
+            }
+        }
+        assert_eq!(reconnects.len(), 2, "{reconnects:?}");
+        assert!(reconnects[1] - reconnects[0] >= 600);
+        liveness.touch(InstrumentIdx(0), Channel::Funding, now);
+        assert_eq!(
+            liveness.check(now + 16 * SECOND),
+            Some(Remedy::Resubscribe(vec![0])),
+            "it is watched again"
+        );
     }
 
     #[test]

@@ -51,6 +51,8 @@ use crate::{
 };
 
 const TICK: Duration = Duration::from_millis(100);
+/// How long after a minute boundary a quiet shard says that it has passed.
+const MARK_LAG_US: i64 = 300_000;
 const PUBLISH_EVERY_TICKS: u32 = 5;
 const PULSE_EVERY_TICKS: u32 = 10;
 
@@ -177,7 +179,9 @@ impl StreamActor {
 
     fn on_frames(&mut self, at: usize, batch: &FrameBatch, ctx: &mut Context<Self>) {
         let _busy = self.life.enter("frames");
-        self.mark_boundary(batch.recv_us);
+        if self.lines[at].carries_depth() {
+            self.mark_boundary(batch.recv_us);
+        }
         let line = &mut self.lines[at];
         let before = line.events();
         let mut sink = BookSink { router: &mut self.router, live: &self.spec.live, table: &self.spec.table };
@@ -258,7 +262,8 @@ impl StreamActor {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now_us = self.now_us();
         self.ticks = self.ticks.wrapping_add(1);
-        self.mark_boundary(now_us);
+        // Frames that were received before the boundary may still wait to be handled.
+        self.mark_boundary(now_us - MARK_LAG_US);
         if self.ticks.is_multiple_of(PULSE_EVERY_TICKS) {
             self.tell_own_books(|| FeedItem::Pulse);
             for at in 0..self.lines.len() {

@@ -286,20 +286,28 @@ pub struct RetentionActor {
     store: Arc<dyn Store>,
     settings: WriterSettings,
     status: RetentionStatus,
+    running: bool,
 }
 
 service_actor!(RetentionActor);
 
 /// Rows of one table removed at once, so that the writer never waits long for its turn.
 const EXPIRE_ROWS: u64 = 20_000;
+/// The writer's turn between two rounds.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
 impl RetentionActor {
     /// A fresh instance.
     pub fn new(life: Lifeline, store: Arc<dyn Store>, settings: WriterSettings) -> Self {
-        Self { life, store, settings, status: RetentionStatus::default() }
+        Self { life, store, settings, status: RetentionStatus::default(), running: false }
     }
 
+    /// Removes what is too old, a bounded number of rows at a time, until nothing is left to remove.
     fn round(&mut self, ctx: &mut Context<Self>) {
+        if self.running {
+            return;
+        }
+        self.running = true;
         let (store, retention) = (self.store.clone(), self.settings.retention.clone());
         let now_us = self.life.clock().now_us();
         let zone = self.life.protect(WRITE_LIMIT);
@@ -308,10 +316,14 @@ impl RetentionActor {
             drop(zone);
             removed
         };
-        let done = wrap_future::<_, Self>(expiring).map(|removed, actor, _| {
+        let done = wrap_future::<_, Self>(expiring).map(|removed, actor, ctx| {
             actor.status.rounds += 1;
+            actor.running = false;
             match removed {
                 Ok(removed) => {
+                    if removed.iter().any(|(_, rows)| *rows >= EXPIRE_ROWS) {
+                        ctx.run_later(ROUND_PAUSE, Self::round);
+                    }
                     actor.status.removed += removed.iter().map(|(_, rows)| rows).sum::<u64>();
                     actor.status.last_error = None;
                 }

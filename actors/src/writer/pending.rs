@@ -91,7 +91,7 @@ impl Pending {
         let (&table, _) = self
             .open
             .iter()
-            .filter(|(_, open)| !open.batch.is_empty() && due(open))
+            .filter(|(table, open)| !open.batch.is_empty() && due(open) && !self.is_ahead(**table))
             .max_by_key(|(_, open)| open.batch.len())?;
         let mut open = self.open.remove(&table)?;
         open.batch.seq = self.next_seq;
@@ -99,6 +99,12 @@ impl Pending {
         let batch = open.batch.clone();
         self.in_flight = Some(open);
         Some(batch)
+    }
+
+    /// How far candles are stored may only be written after the candles themselves.
+    fn is_ahead(&self, table: Table) -> bool {
+        let candles = self.open.get(&Table::Candles);
+        table == Table::CollectorState && candles.is_some_and(|open| !open.batch.is_empty())
     }
 
     /// This batch is stored. An outcome of any other than the one under way changes nothing.

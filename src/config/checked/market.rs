@@ -122,7 +122,7 @@ impl Tiers {
 fn read_tier(parent: &mut Reader<'_>, name: &str, tier: Tier) -> Result<TierSpec, ConfigError> {
     let speeds = [("fast", DepthSpeed::Fast), ("slow", DepthSpeed::Slow)];
     let mut reader = parent.section(name)?;
-    let lines: u8 = reader.int("lines", 1..=2)?;
+    let lines: u8 = reader.int("lines", 1..=1)?;
     let spec = TierSpec {
         tier,
         symbols: reader.int("symbols", 0..=5000)?,
