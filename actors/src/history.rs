@@ -277,12 +277,12 @@ impl HistoryActor {
         self.count(Some(false));
         let Retry { max, .. } = self.spec.settings.retry;
         let failures = series.failures + 1;
+        let retry = format!("{}/{max}", failures.min(max));
         let (after, failures, what) = if failures > max {
             (NEXT_CYCLE, 0, "candles could not be fetched, the cycle is skipped")
         } else {
             (self.spec.settings.retry.after(failures), failures, "candles could not be fetched")
         };
-        let retry = format!("{failures}/{max}");
         tracing::warn!(symbol = %instrument.native, timeframe = %series.timeframe, retry, error, "{what}");
         let again = Series { failures, ..series };
         ctx.run_later(after, move |actor, _| actor.waiting.push_back(again));
