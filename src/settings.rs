@@ -4,19 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fathom_actors::{
+    book::{gaps::RepairRules, polling::PollRules},
     kernel::{Backoff, BreakerSpec, Clock, KernelConfig, Threshold},
     settings::{
         BookSettings, DepthSettings, HistorySettings, MarketSettings, Retry, Settings, StreamSettings,
         WriterSettings,
     },
     stream::{liveness::LivenessRules, reconnect::ReconnectRules},
-    writer::pending::FlushRules,
+    writer::{account::Limits, pending::FlushRules},
 };
 use fathom_market::{plan::Endpoints, table::Table, validate::Bounds};
 use fathom_transport::TlsConfig;
 use fathom_venues::registry;
 
-use crate::config::{Config, TierOrder, VenueMarket};
+use crate::config::{Config, Poll, TierOrder, VenueMarket};
 
 /// A connection that has held for this long counts as good: the next retry is immediate again.
 const HELD_FOR: Duration = Duration::from_secs(30);
@@ -26,6 +27,8 @@ const SNAPSHOT_BUFFER: usize = 4000;
 const MAX_LEVELS: usize = 100_000;
 /// Rows of a typical batch that reaches the writer.
 const ROWS_A_BATCH: usize = 64;
+/// Operators' changes of symbols, inside of the data folder.
+const SYMBOLS_FILE: &str = "symbols.json";
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
 /// What the actors are told.
@@ -38,6 +41,7 @@ pub fn settings(config: &Config) -> anyhow::Result<Settings> {
             .enabled()
             .map(|market| market_settings(config, market))
             .collect::<anyhow::Result<_>>()?,
+        symbols_file: Some(config.data_dir.join(SYMBOLS_FILE)),
         depth: depth_settings(config),
         book: book_settings(config),
         stream: stream_settings(config)?,
@@ -79,6 +83,7 @@ fn market_settings(config: &Config, market: &VenueMarket) -> anyhow::Result<Mark
         raw_trades: market.raw_trades,
         ticker: market.ticker,
         by_volume: config.tiers.order == TierOrder::Volume,
+        refresh_every: config.refresh_every,
         budget_ceiling: market.budget_ceiling,
     })
 }
@@ -122,6 +127,13 @@ fn book_settings(config: &Config) -> BookSettings {
         bounds: Bounds::default(),
         snapshot_retry: Retry { max: config.orderbook.max_retries, delay: config.orderbook.retry_delay },
         stale_after: config.stream.stale_after,
+        verify_every: config.orderbook.verify_every,
+        poll: config.stream.poll.map(|Poll { after, every, levels }| PollRules { after, every, levels }),
+        repair: RepairRules {
+            max_trades: config.gaps.max_trades,
+            deadline: config.gaps.deadline,
+            ..RepairRules::default()
+        },
     }
 }
 
@@ -135,7 +147,12 @@ fn stream_settings(config: &Config) -> anyhow::Result<StreamSettings> {
             threshold: Threshold { failures: stream.breaker_failures, window: Duration::from_secs(60) },
             breaker: BreakerSpec::try_new(stream.breaker_open, longest).context("stream.breaker_open_ms")?,
         },
-        liveness: LivenessRules::default(),
+        liveness: LivenessRules {
+            floor: stream.silence_floor,
+            ceiling: stream.silence_ceiling,
+            ..LivenessRules::default()
+        },
+        rotate_after: stream.rotate_after,
     })
 }
 
@@ -143,6 +160,13 @@ fn writer_settings(config: &Config) -> WriterSettings {
     WriterSettings {
         inbox: (config.store.inbox_rows / ROWS_A_BATCH).max(64),
         flush: FlushRules { rows: config.store.batch_rows, age: config.store.batch_age },
+        limits: Limits {
+            rows: config.store.inbox_rows as u64,
+            bytes: config.store.inbox_bytes,
+            policy: config.store.policy,
+        },
+        write_deadline: config.store.write_deadline,
+        hung_after: config.store.hung_after,
         retention: config.retention.clone(),
         retention_every: RETENTION_EVERY,
     }

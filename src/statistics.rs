@@ -37,7 +37,7 @@ impl Totals {
         let store = status.map_or((0, 0), |(_, status)| {
             let tables = status.tables.values();
             tables.fold((0, status.retries), |sum, table| {
-                (sum.0 + table.stored + table.duplicate, sum.1 + table.poisoned)
+                (sum.0 + table.stored + table.duplicate, sum.1 + table.refused() + table.quarantined)
             })
         });
         Self { venues, store }

@@ -3,9 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{AsyncContext, Context, Handler, Message, MessageResult};
+use actix::{ActorContext, AsyncContext, Context, Handler, Message, MessageResult};
 use fathom_market::{
-    batch::Batch,
     category::{CategoryAggregate, CategoryKey, CategoryRule, category_row, fold, symbol_row},
     ids::{Market, Scope},
     instrument::Instrument,
@@ -17,17 +16,17 @@ use serde::Serialize;
 
 use crate::{
     board::Boards,
-    book::core::boundary_before,
+    book::{core::boundary_before, outbox::Outbox},
     directory::Directory,
-    kernel::{Fault, Lifeline, Outlet, SendError, Service},
+    kernel::clock::micros,
+    kernel::{Fault, Lifeline, Service},
     service_actor,
     settings::DepthSettings,
-    stream::reconnect::as_micros,
+    writer::RowSink,
 };
 
 const TICK: Duration = Duration::from_millis(100);
-/// Batches that wait while the writer's inbox is full.
-const MAX_WAITING: usize = 64;
+const DRAIN_AGAIN: Duration = Duration::from_millis(50);
 
 /// Boundaries before the present one that a later instance folds again; the boards remember them.
 const REFOLDED: i64 = 2;
@@ -53,7 +52,7 @@ pub struct AggregatorSpec {
     /// Live samples, and where results are published.
     pub directory: Arc<Directory>,
     /// Rows to the writer.
-    pub writer: Outlet<Batch>,
+    pub writer: RowSink,
     /// Depths, grace.
     pub depth: DepthSettings,
 }
@@ -71,7 +70,7 @@ pub struct AggregatorDetail {
     pub symbols: u32,
     /// Values rounded to twelve decimals.
     pub rounded: u64,
-    /// Rows that no column could hold, or that the writer could not take.
+    /// Rows that no column could hold. What the writer could not take is in its account.
     pub refused: u64,
 }
 
@@ -80,7 +79,7 @@ pub struct AggregatorActor {
     life: Lifeline,
     spec: AggregatorSpec,
     detail: AggregatorDetail,
-    waiting: Vec<Batch>,
+    waiting: Outbox,
     next_ms: i64,
 }
 
@@ -90,14 +89,15 @@ impl AggregatorActor {
     /// A fresh instance; the boundary that is under way is its first. A later one begins with those that its
     /// predecessor may have missed: what was stored already is the same again, and its keys keep it out.
     pub fn new(life: Lifeline, spec: AggregatorSpec) -> Self {
-        let under_way = boundary_before(life.clock().now_us() - as_micros(spec.depth.grace)) + 60_000;
+        let under_way = boundary_before(life.clock().now_us() - micros(spec.depth.grace)) + 60_000;
         let next_ms = if life.generation() > 1 { under_way - REFOLDED * 60_000 } else { under_way };
-        Self { life, spec, detail: AggregatorDetail::default(), waiting: Vec::new(), next_ms }
+        let waiting = Outbox::new(spec.writer.account().clone());
+        Self { life, spec, detail: AggregatorDetail::default(), waiting, next_ms }
     }
 
     fn tick(&mut self, _: &mut Context<Self>) {
         let now_us = self.life.clock().now_us();
-        let grace_us = as_micros(self.spec.depth.grace);
+        let grace_us = micros(self.spec.depth.grace);
         while now_us >= self.next_ms * 1000 {
             let over = now_us >= self.next_ms * 1000 + grace_us;
             if !over && !self.spec.boards.complete(self.next_ms) {
@@ -171,7 +171,7 @@ impl AggregatorActor {
         if rows.is_empty() {
             return;
         }
-        self.waiting.push(Batch::of(rows.iter().cloned()));
+        rows.iter().cloned().for_each(|row| self.waiting.push(row));
         self.spec.directory.put_latest(scope, self.spec.market, category, Arc::new(rows));
     }
 
@@ -192,9 +192,7 @@ impl AggregatorActor {
                 }
             }
         }
-        if !rows.is_empty() {
-            self.waiting.push(Batch::of(rows));
-        }
+        rows.into_iter().for_each(|row| self.waiting.push(row));
     }
 
     fn refuse(&mut self, what: &str, error: &str) {
@@ -203,18 +201,8 @@ impl AggregatorActor {
     }
 
     fn send_rows(&mut self) {
-        let mut left = Vec::new();
-        for batch in std::mem::take(&mut self.waiting) {
-            if let Err(SendError::Full(batch) | SendError::Closed(batch)) = self.spec.writer.offer(batch) {
-                left.push(batch);
-            }
-        }
-        if left.len() > MAX_WAITING {
-            let dropped: usize = left.drain(..left.len() - MAX_WAITING).map(|batch| batch.len()).sum();
-            self.detail.refused += dropped as u64;
-            tracing::error!(dropped, "snapshots are lost: the writer takes nothing");
-        }
-        self.waiting = left;
+        let writer = &self.spec.writer;
+        self.waiting.send(|batch| writer.hand(batch));
     }
 
     fn scopes(&self) -> Vec<Scope> {
@@ -238,7 +226,16 @@ impl Service for AggregatorActor {
 
     fn on_drain(&mut self, ctx: &mut Context<Self>) {
         self.send_rows();
-        actix::ActorContext::stop(ctx);
+        if self.waiting.is_empty() {
+            return ctx.stop();
+        }
+        // The writer's inbox is full: what is left is offered again until it has gone, or the grace is over.
+        ctx.run_interval(DRAIN_AGAIN, |actor, ctx| {
+            actor.send_rows();
+            if actor.waiting.is_empty() {
+                ctx.stop();
+            }
+        });
     }
 }
 
@@ -276,7 +273,7 @@ impl Handler<GetLive> for AggregatorActor {
 #[cfg(test)]
 mod tests {
     use fathom_market::{
-        batch::Column,
+        batch::{Batch, Column},
         category::Categories,
         ids::VenueId,
         sample::SampleState,
@@ -342,7 +339,7 @@ mod tests {
                 market: Market::Spot,
                 boards: boards.clone(),
                 directory: directory.clone(),
-                writer,
+                writer: writer.into(),
                 depth: depth_settings(),
             };
             let child = ChildSpec::builder("total", Kind("aggregator"), move |life| {
@@ -380,7 +377,9 @@ mod tests {
         async fn batches(&self, count: usize) -> Vec<Batch> {
             let mut batches = Vec::new();
             let came = || {
-                batches.extend(self.rows.try_recv());
+                if let Some(batch) = self.rows.try_recv() {
+                    batches.extend(by_scope(&batch));
+                }
                 batches.len() == count
             };
             assert!(eventually(LONG, came).await, "{} of {count}", self.rows.len());
@@ -394,6 +393,16 @@ mod tests {
 
     fn total() -> Fold {
         Fold::Category(Categories::standard().get("TOTAL").unwrap().clone())
+    }
+
+    /// What was folded of several scopes comes together.
+    fn by_scope(batch: &Batch) -> Vec<Batch> {
+        if batch.table() != Table::CategorySnapshots {
+            return vec![batch.clone()];
+        }
+        let depths = depth_settings().levels.len();
+        let rows: Vec<usize> = (0..batch.len()).collect();
+        rows.chunks(depths).map(|rows| batch.select(rows)).collect()
     }
 
     fn times(batch: &Batch) -> Vec<i64> {
@@ -511,7 +520,7 @@ mod tests {
         bench.world.control.inject(&bench.id, Inject::Panic).unwrap();
         let again = || {
             bench.world.time.advance(Duration::from_micros(10));
-            bench.rows.len() == 3
+            bench.rows.len() == 1
         };
         assert!(eventually(LONG, again).await);
         let second = bench.batches(3).await;

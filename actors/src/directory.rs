@@ -16,7 +16,14 @@ use fathom_market::{
 };
 use fathom_venues::planner::MarketPlan;
 
-use crate::{book::BookActor, kernel::ActorRef, stream::ShardStatus};
+use crate::{
+    book::BookActor,
+    gaps::{GapBoard, Recall},
+    kernel::ActorRef,
+    latency::Latency,
+    runtime::MarketRuntime,
+    stream::ShardStatus,
+};
 
 /// A published value of a book older than this says nothing of the present.
 pub const PUBLISHED_FOR_US: i64 = 3_000_000;
@@ -87,12 +94,20 @@ pub struct MarketEntry {
     pub venue: VenueId,
     /// Market.
     pub market: Market,
-    /// The collected instruments.
+    /// The instruments; those that were collected once included.
     pub table: Arc<InstrumentTable>,
     /// The plan.
     pub plan: MarketPlan,
     /// Wanted symbols that the venue lacks.
     pub missing: Vec<String>,
+}
+
+impl MarketEntry {
+    /// The instruments that are collected now.
+    pub fn collected(&self) -> impl Iterator<Item = &Arc<Instrument>> {
+        let planned = self.plan.shards.iter().flat_map(|shard| &shard.instruments);
+        planned.filter_map(|planned| self.table.get(planned.idx))
+    }
 }
 
 /// The newest committed minute of a category.
@@ -102,12 +117,31 @@ pub type LatestCategory = Arc<Vec<CategorySnapshotRow>>;
 #[derive(Default)]
 pub struct Directory {
     markets: DashMap<(VenueId, Market), Arc<MarketEntry>>,
+    runtimes: DashMap<(VenueId, Market), Arc<MarketRuntime>>,
     books: DashMap<(VenueId, Market, Box<str>), BookEntry>,
     shards: DashMap<Box<str>, Arc<ArcSwap<ShardStatus>>>,
     latest: DashMap<(Scope, Market, Box<str>), LatestCategory>,
+    gaps: GapBoard,
+    applied: Arc<Latency>,
+    recall: Recall,
 }
 
 impl Directory {
+    /// The gaps that are open, and the last ones that were closed.
+    pub const fn gaps(&self) -> &GapBoard {
+        &self.gaps
+    }
+
+    /// From the read of a socket until its book has what was read.
+    pub const fn applied(&self) -> &Arc<Latency> {
+        &self.applied
+    }
+
+    /// What the last process left.
+    pub const fn recall(&self) -> &Recall {
+        &self.recall
+    }
+
     /// Enters a planned market.
     pub fn put_market(&self, entry: MarketEntry) {
         self.markets.insert((entry.venue, entry.market), Arc::new(entry));
@@ -116,6 +150,16 @@ impl Directory {
     /// A planned market; `None` before its instruments are known.
     pub fn market(&self, venue: VenueId, market: Market) -> Option<Arc<MarketEntry>> {
         self.markets.get(&(venue, market)).map(|entry| entry.clone())
+    }
+
+    /// Enters the state of a market, before anything of it is built.
+    pub fn put_runtime(&self, runtime: Arc<MarketRuntime>) {
+        self.runtimes.insert((runtime.venue, runtime.market), runtime);
+    }
+
+    /// The state of a market; `None` before its instruments are known.
+    pub fn runtime(&self, venue: VenueId, market: Market) -> Option<Arc<MarketRuntime>> {
+        self.runtimes.get(&(venue, market)).map(|runtime| runtime.clone())
     }
 
     /// All planned markets, in order.
@@ -129,6 +173,16 @@ impl Directory {
     pub fn put_book(&self, entry: BookEntry) {
         let instrument = &entry.cell.instrument;
         self.books.insert((instrument.venue, instrument.market, instrument.native.clone()), entry);
+    }
+
+    /// Forgets the book of an instrument.
+    pub fn remove_book(&self, instrument: &Instrument) {
+        self.books.remove(&(instrument.venue, instrument.market, instrument.native.clone()));
+    }
+
+    /// True when the instrument has a book.
+    pub fn has_book(&self, instrument: &Instrument) -> bool {
+        self.books.contains_key(&(instrument.venue, instrument.market, instrument.native.clone()))
     }
 
     /// Finds a book by native or unified symbol, in any case.
@@ -158,6 +212,11 @@ impl Directory {
     /// Enters a shard's published status.
     pub fn put_shard(&self, id: &str, status: Arc<ArcSwap<ShardStatus>>) {
         self.shards.insert(id.into(), status);
+    }
+
+    /// Forgets a shard that is over.
+    pub fn remove_shard(&self, id: &str) {
+        self.shards.remove(id);
     }
 
     /// A shard's published status.

@@ -54,6 +54,14 @@ pub enum FeedItem {
     Pulse,
 }
 
+impl FeedItem {
+    /// When the first of its events was read from the socket, microseconds.
+    pub fn received_us(&self) -> Option<i64> {
+        let Self::Events(events) = self else { return None };
+        events.first().map(|event| event.recv_us)
+    }
+}
+
 /// What a book asks of the shard that feeds it. Travels against the data, and never blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RenewStream {

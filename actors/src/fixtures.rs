@@ -6,11 +6,12 @@ use fathom_market::{
     batch::Batch,
     category::Categories,
     depth::{DepthBands, DepthReference},
-    event::Level,
+    event::{Candle, Level},
     ids::{InstrumentId, Market, VenueId},
     instrument::{Instrument, InstrumentIdx, InstrumentKind, InstrumentStatus, unified_symbol},
     sample::{BandSums, DepthSample, SampleState},
     table::Table,
+    timeframe::Timeframe,
     validate::Bounds,
 };
 use fathom_venues::{Venue, registry::venue};
@@ -18,8 +19,8 @@ use rust_decimal::Decimal;
 
 use crate::{
     board::MinuteBoard,
-    book::{BookActor, BookSpec},
-    directory::{BookCell, BookEntry},
+    book::{BookActor, BookLedger, BookSpec, gaps::RepairRules},
+    directory::{BookCell, BookEntry, Directory},
     feed::{FeedItem, RenewStream},
     history::{CaughtUp, HistoryJob},
     kernel::{
@@ -50,6 +51,26 @@ pub(crate) fn dec(text: &str) -> Decimal {
 
 pub(crate) const fn level(price: i64, qty: i64) -> Level {
     Level { price, qty }
+}
+
+/// A one-minute candle in which every amount is one.
+pub(crate) fn candle(open_ms: i64, closed: bool) -> Candle {
+    let one = Decimal::ONE;
+    Candle {
+        timeframe: Timeframe::M1,
+        open_ms,
+        close_ms: open_ms + 59_999,
+        open: one,
+        high: one,
+        low: one,
+        close: one,
+        volume: one,
+        quote_volume: one,
+        trades: 1,
+        taker_buy_volume: one,
+        taker_buy_quote_volume: one,
+        closed,
+    }
 }
 
 /// Prices have two decimals, quantities three.
@@ -109,6 +130,9 @@ pub(crate) fn book_settings() -> BookSettings {
         bounds: Bounds::default(),
         snapshot_retry: Retry { max: 3, delay: Duration::from_secs(1) },
         stale_after: Duration::from_secs(3),
+        verify_every: None,
+        poll: None,
+        repair: RepairRules::default(),
     }
 }
 
@@ -187,6 +211,7 @@ pub(crate) struct BookBench {
     pub(crate) id: ActorId,
     pub(crate) cell: Arc<BookCell>,
     pub(crate) board: Arc<MinuteBoard>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) feed: Outlet<FeedItem>,
     pub(crate) jobs: Inbox<HistoryJob>,
     pub(crate) rows: Inbox<Batch>,
@@ -195,10 +220,15 @@ pub(crate) struct BookBench {
 
 impl BookBench {
     pub(crate) async fn new(world: &World, instrument: &Arc<Instrument>) -> Self {
+        Self::with(world, instrument, book_settings()).await
+    }
+
+    pub(crate) async fn with(world: &World, instrument: &Arc<Instrument>, settings: BookSettings) -> Self {
         let (feed, inbox) = bounded("feed", 64, Overflow::Fault, &world.clock);
         let (history, jobs) = bounded("jobs", 64, Overflow::Fault, &world.clock);
         let (writer, rows) = bounded("rows", 1024, Overflow::Fault, &world.clock);
         let (renew, renewals) = bounded("renewals", 64, Overflow::Fault, &world.clock);
+        let directory = Arc::new(Directory::default());
         let cell = Arc::new(BookCell::new(instrument.clone()));
         let board = Arc::new(MinuteBoard::new(instrument.venue, instrument.market));
         board.expect(vec![instrument.clone()], world.clock.now_us() / 1000);
@@ -211,17 +241,19 @@ impl BookBench {
             renewals: [renew].into(),
             history,
             caught_up: CaughtUp::new(1, true),
-            writer,
+            writer: writer.into(),
             board: board.clone(),
             cell: cell.clone(),
-            settings: book_settings(),
+            applied: Arc::default(),
+            ledger: BookLedger::new(binance(), instrument, &settings, directory.clone()),
+            settings,
             depth: depth_settings(),
         };
         let id = format!("book/{}/{}/{}", instrument.venue, instrument.market, instrument.native);
         let child =
             ChildSpec::builder(id.as_str(), Kind("book"), move |life| BookActor::new(life, spec.clone()));
         let actor = world.kernel.supervisor().spawn(patient(child.inbox(&inbox)).build()).await.unwrap();
-        Self { actor, id: id.as_str().into(), cell, board, feed, jobs, rows, renewals }
+        Self { actor, id: id.as_str().into(), cell, board, directory, feed, jobs, rows, renewals }
     }
 
     /// As a reader finds it, with a cell that only the test publishes to.

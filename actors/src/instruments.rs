@@ -4,39 +4,91 @@ use fathom_market::{
     instrument::{Instrument, InstrumentKind, InstrumentStatus},
     table::InstrumentRow,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::Serialize;
 
-/// Picks the wanted instruments in the wanted order: by native symbol or unified one, in any case. Gives the
-/// symbols that are not listed, or not trading, apart.
-pub fn pick(listed: Vec<Instrument>, wanted: &[String]) -> (Vec<Instrument>, Vec<String>) {
-    let mut by_name: FxHashMap<String, usize> = FxHashMap::default();
-    let mut listed: Vec<Option<Instrument>> = listed.into_iter().map(Some).collect();
-    for (at, instrument) in listed.iter().enumerate() {
-        let Some(instrument) = instrument.as_ref().filter(|one| one.status == InstrumentStatus::Trading)
-        else {
-            continue;
-        };
-        for name in [&instrument.native, &instrument.unified] {
-            by_name.entry(name.to_ascii_uppercase()).or_insert(at);
+use crate::symbols::wishes::compact;
+
+/// What a venue lists in one market, found by any of its names.
+#[derive(Default)]
+pub struct Catalogue {
+    rows: Vec<Instrument>,
+    by_name: FxHashMap<String, usize>,
+}
+
+/// A wanted symbol that is not collected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// As it is wanted.
+    pub symbol: String,
+    /// `not_listed`, `not_trading` or `no_room`.
+    pub reason: &'static str,
+}
+
+impl Catalogue {
+    /// Of the instruments that a venue lists. What trades is found before what does not, a full name before one without
+    /// punctuation; so `BTC/USDT` finds `BTC/USDT:USDT` where the market has no plain one.
+    pub fn new(rows: Vec<Instrument>) -> Self {
+        let mut by_name = FxHashMap::default();
+        let trades = |row: &Instrument| row.status == InstrumentStatus::Trading;
+        for spelled in [str::to_uppercase as fn(&str) -> String, compact] {
+            for trading in [true, false] {
+                for (at, row) in rows.iter().enumerate().filter(|(_, row)| trades(row) == trading) {
+                    by_name.entry(spelled(&row.native)).or_insert(at);
+                    by_name.entry(spelled(&row.unified)).or_insert(at);
+                }
+            }
         }
-        // `BTC/USDT` finds `BTC/USDT:USDT` where the market has no plain one.
-        if let (InstrumentKind::Perpetual, Some((pair, _))) =
-            (instrument.kind, instrument.unified.split_once(':'))
-        {
-            by_name.entry(pair.to_ascii_uppercase()).or_insert(at);
-        }
+        Self { rows, by_name }
     }
-    let (mut picked, mut missing) = (Vec::new(), Vec::new());
+
+    /// The instrument of this native or unified name, in any case, whatever its status.
+    pub fn find(&self, symbol: &str) -> Option<&Instrument> {
+        let at = self.by_name.get(&symbol.to_uppercase()).or_else(|| self.by_name.get(&compact(symbol)))?;
+        self.rows.get(*at)
+    }
+
+    /// The instrument of this name, where it trades.
+    ///
+    /// # Errors
+    /// Why it cannot be collected.
+    pub fn trading(&self, symbol: &str) -> Result<&Instrument, &'static str> {
+        let found = self.find(symbol).ok_or("not_listed")?;
+        if found.status == InstrumentStatus::Trading { Ok(found) } else { Err("not_trading") }
+    }
+
+    /// Number of instruments.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True when nothing is listed.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// Picks the wanted instruments in the wanted order. Gives the symbols that are not listed, or not trading, apart.
+pub fn pick<'a>(
+    catalogue: &'a Catalogue,
+    wanted: impl IntoIterator<Item = &'a str>,
+) -> (Vec<&'a Instrument>, Vec<Missing>) {
+    let (mut picked, mut missing, mut seen) = (Vec::new(), Vec::new(), FxHashSet::default());
     for symbol in wanted {
-        let found = by_name.get(&symbol.to_ascii_uppercase()).map(|&at| listed[at].take());
-        match found {
-            Some(Some(instrument)) => picked.push(instrument),
+        match catalogue.trading(symbol) {
             // Named twice, perhaps by both of its names.
-            Some(None) => {}
-            None => missing.push(symbol.clone()),
+            Ok(instrument) if !seen.insert(instrument.id) => {}
+            Ok(instrument) => picked.push(instrument),
+            Err(reason) => missing.push(Missing { symbol: symbol.to_owned(), reason }),
         }
     }
     (picked, missing)
+}
+
+/// True when two versions of an instrument say the same; since when does not matter.
+pub fn same_facts(one: &Instrument, other: &Instrument) -> bool {
+    let since = other.valid_from_us;
+    Instrument { valid_from_us: since, ..one.clone() } == *other
 }
 
 /// The stored row of an instrument.
@@ -119,11 +171,13 @@ mod tests {
             perpetual("ETH", trading),
             perpetual("OLD", InstrumentStatus::Other),
         ];
-        let wanted = ["eth/usdt", "BTCUSDT", "BTC/USDT:USDT", "OLDUSDT", "NOPE"].map(str::to_owned);
-        let (picked, missing) = pick(listed, &wanted);
+        let catalogue = Catalogue::new(listed);
+        let wanted = ["eth/usdt", "BTCUSDT", "BTC/USDT:USDT", "BTC_USDT", "OLDUSDT", "NOPE"];
+        let (picked, missing) = pick(&catalogue, wanted);
         let natives: Vec<_> = picked.iter().map(|instrument| &*instrument.native).collect();
         assert_eq!(natives, ["ETHUSDT", "BTCUSDT"]);
-        assert_eq!(missing, ["OLDUSDT", "NOPE"]);
+        let missing: Vec<_> = missing.iter().map(|one| (one.symbol.as_str(), one.reason)).collect();
+        assert_eq!(missing, [("OLDUSDT", "not_trading"), ("NOPE", "not_listed")]);
     }
 
     #[test]

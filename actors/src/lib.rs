@@ -3,9 +3,9 @@
 //! ```text
 //! guardian
 //! └─ supervisor
-//!    ├─ writer, retention
+//!    ├─ writer, retention, operator, drain    the drain only where rows are accepted into a spool
 //!    ├─ aggregator/{market}/{category}, aggregator/{market}/COIN
-//!    ├─ venue/{venue}/{market}          reads instruments, plans, spawns what follows
+//!    ├─ venue/{venue}/{market}          reads instruments now and then, plans, spawns and ends what follows
 //!    ├─ history/{venue}/{market}        REST: snapshots for the books, candles
 //!    ├─ book/{venue}/{market}/{symbol}  on the thread of the shard that feeds it
 //!    └─ shard/{shard}                   lines of one shard
@@ -17,7 +17,7 @@
 //! | book | shard | [`feed::RenewStream`] | 1024 | dropped, said again |
 //! | book | history | [`history::HistoryJob`] | 4096 | the book tries again |
 //! | history | book | [`feed::FeedItem::Candles`] | `stream.book_inbox` | fetched again |
-//! | book, aggregator | writer | batches of rows | `store.inbox_rows` / 64 batches | they wait in the sender, bounded, then refused and counted |
+//! | book, aggregator | writer | batches of rows | `store.inbox_rows` / 64 batches | they wait in the sender; beyond `store.inbox_rows` in all refused by policy, counted, in the ledger |
 //! | book | aggregator | samples, on the [`board::MinuteBoard`] | 3 boundaries | late ones refused and counted |
 //! | line | whoever listens | [`fanout::LiveEvent`] | the listener's | the listener's |
 //!
@@ -32,13 +32,18 @@ pub mod fanout;
 pub mod feed;
 #[cfg(test)]
 mod fixtures;
+pub mod gaps;
 pub mod history;
 pub mod instruments;
 pub mod kernel;
+pub mod latency;
 pub mod limits;
 pub mod market_supervisor;
+pub mod operator;
+pub mod runtime;
 pub mod settings;
 pub mod spawn;
 pub mod stream;
+pub mod symbols;
 pub mod system;
 pub mod writer;

@@ -1,10 +1,15 @@
 //! Restart limits, backoff and liveness of each kind of actor. Start values from the design; load tests tune them.
+//!
+//! Only a shard's actor may work twice at a time: of all others a handover is a graceful restart.
 
 use std::time::Duration;
 
 use fathom_market::plan::DepthSpeed;
 
 use crate::kernel::{Backoff, BreakerSpec, ChildBuilder, LivenessSpec, RestartLimits, Service};
+
+/// Instruments that one market may collect while the process lives; removed ones keep their place.
+pub const MAX_INSTRUMENTS: usize = 8192;
 
 struct Rules {
     restarts: u32,
@@ -15,7 +20,7 @@ struct Rules {
 }
 
 const STREAM: Rules =
-    Rules { restarts: 10, window_s: 60, backoff_ms: (250, 30_000), breaker_s: (60, 600), stall_s: 10 };
+    Rules { restarts: 10, window_s: 60, backoff_ms: (100, 30_000), breaker_s: (60, 600), stall_s: 10 };
 const BOOK: Rules =
     Rules { restarts: 5, window_s: 10, backoff_ms: (50, 5000), breaker_s: (10, 120), stall_s: 5 };
 const AGGREGATOR: Rules =
@@ -35,22 +40,22 @@ pub fn stream<A: Service>(child: ChildBuilder<A>) -> ChildBuilder<A> {
 
 /// The rules of a book.
 pub fn book<A: Service>(child: ChildBuilder<A>) -> ChildBuilder<A> {
-    apply(child, &BOOK)
+    apply(child, &BOOK).solitary()
 }
 
 /// The rules of an aggregator.
 pub fn aggregator<A: Service>(child: ChildBuilder<A>) -> ChildBuilder<A> {
-    apply(child, &AGGREGATOR)
+    apply(child, &AGGREGATOR).solitary()
 }
 
 /// The rules of the writer.
 pub fn writer<A: Service>(child: ChildBuilder<A>) -> ChildBuilder<A> {
-    apply(child, &WRITER)
+    apply(child, &WRITER).solitary()
 }
 
 /// The rules of history, market supervisors and upkeep.
 pub fn service<A: Service>(child: ChildBuilder<A>) -> ChildBuilder<A> {
-    apply(child, &SERVICE)
+    apply(child, &SERVICE).solitary()
 }
 
 fn apply<A: Service>(child: ChildBuilder<A>, rules: &Rules) -> ChildBuilder<A> {

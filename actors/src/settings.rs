@@ -1,6 +1,6 @@
 //! What the actors are told to do, as checked values. The binary makes these from its configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use fathom_market::{
     category::Categories,
@@ -17,8 +17,9 @@ use fathom_venues::{Venue, planner::TierSpec};
 use rust_decimal::Decimal;
 
 use crate::{
+    book::{gaps::RepairRules, polling::PollRules},
     stream::{liveness::LivenessRules, reconnect::ReconnectRules},
-    writer::pending::FlushRules,
+    writer::{account::Limits, pending::FlushRules},
 };
 
 /// Everything the tree needs to know.
@@ -26,6 +27,8 @@ use crate::{
 pub struct Settings {
     /// What is collected.
     pub markets: Vec<MarketSettings>,
+    /// Where operators' changes of symbols are kept; without a file they are forgotten at the end.
+    pub symbols_file: Option<PathBuf>,
     /// Depth and categories.
     pub depth: DepthSettings,
     /// Books and what is stored of them.
@@ -98,6 +101,8 @@ pub struct MarketSettings {
     pub ticker: bool,
     /// The symbols fill the tiers by their 24 hour quote volume, instead of in the order in which they are listed.
     pub by_volume: bool,
+    /// How often the venue's list of instruments is read anew.
+    pub refresh_every: Duration,
     /// REST weight a window that we allow ourselves, where less than the venue does.
     pub budget_ceiling: Option<u32>,
 }
@@ -144,6 +149,12 @@ pub struct BookSettings {
     pub snapshot_retry: Retry,
     /// A book whose quotes have moved past it for this long beyond its stream's pace is stale.
     pub stale_after: Duration,
+    /// How often a live book is compared with the venue's own; `None` never.
+    pub verify_every: Option<Duration>,
+    /// Fetching books over REST while their stream is away; `None` never.
+    pub poll: Option<PollRules>,
+    /// Bounds of what is fetched to fill gaps.
+    pub repair: RepairRules,
 }
 
 /// Lines.
@@ -153,6 +164,8 @@ pub struct StreamSettings {
     pub reconnect: ReconnectRules,
     /// Silence.
     pub liveness: LivenessRules,
+    /// A connection is replaced at this age at the latest; `None` leaves it to the venue's limit.
+    pub rotate_after: Option<Duration>,
 }
 
 /// The writer and the store's upkeep.
@@ -162,6 +175,12 @@ pub struct WriterSettings {
     pub inbox: usize,
     /// When rows are written.
     pub flush: FlushRules,
+    /// How much may wait on the way to the store, and what goes first.
+    pub limits: Limits,
+    /// A write that takes longer is given up and tried again.
+    pub write_deadline: Duration,
+    /// A write that takes longer makes the store count as unreachable.
+    pub hung_after: Duration,
     /// What is removed when.
     pub retention: Vec<Retention>,
     /// How often rows are removed.

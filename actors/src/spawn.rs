@@ -1,184 +1,425 @@
-//! Puts the actors of one market under supervision, from the bottom up: history, books, shards.
+//! Brings the actors of one market to what its plan wants: history, books, shards.
+//!
+//! It looks at what is there and does what is missing, so it may be broken off anywhere and begun again, and a change of
+//! the plan is the same work as the start. Order: what leaves is stopped and unsubscribed, then new books are put under
+//! supervision, then their streams are subscribed. A book that stays is never touched, nor are its streams.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
-use fathom_market::instrument::InstrumentTable;
-use fathom_venues::planner::{PlannedInstrument, ShardPlan};
+use fathom_market::{
+    ids::{Market, VenueId},
+    instrument::{Instrument, InstrumentIdx, InstrumentTable},
+};
+use fathom_venues::planner::{EndpointPlan, MarketPlan, PlannedInstrument, ShardPlan};
+use thiserror::Error;
 
 use crate::{
-    book::{BookActor, BookSpec},
+    book::{BookActor, BookLedger, BookSpec},
     directory::{BookCell, BookEntry},
-    feed::{FeedItem, RenewStream},
-    history::{CaughtUp, HistoryActor, HistoryJob, HistorySpec},
-    kernel::{ChildSpec, Clock, Inbox, Kind, Outlet, Overflow, Placement, SpawnError, inbox::bounded},
+    history::{HistoryActor, HistoryJob, HistorySpec},
+    kernel::{
+        ActorId, AskError, ChildSpec, Clock, ControlError, Kind, Overflow, Placement, SpawnError, State,
+        inbox::bounded,
+    },
     limits,
     market_supervisor::MarketSpec,
-    stream::{ConnectionState, ShardSpec, ShardStatus, StreamActor, gate::ConnectGate, router::Routes},
+    runtime::{Applied, MarketRuntime, ShardSlot},
+    stream::{ConnectionState, Reshape, ShardSpec, ShardStatus, StreamActor, outflow::OutflowCell},
 };
 
-const RENEWALS: usize = 1024;
-const HISTORY_JOBS: usize = 4096;
+/// How long an actor has to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// How long a shard has to take over a plan.
+const RESHAPE_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What the actors of a market are made from.
+#[derive(Clone)]
 pub struct MarketParts {
     /// The market's specification.
     pub spec: MarketSpec,
     /// The clock.
     pub clock: Clock,
-    /// Its instruments.
-    pub table: Arc<InstrumentTable>,
+    /// Its state.
+    pub runtime: Arc<MarketRuntime>,
 }
 
-/// Spawns every actor of a market. Those that are there already are left alone.
+/// Why a plan is not in force yet; trying again goes on from there.
+#[derive(Debug, Error)]
+pub enum Unsettled {
+    /// The kernel takes no more.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// An actor cannot be stopped.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// An actor did not stop in its time.
+    #[error("{0} does not stop")]
+    StillThere(ActorId),
+    /// A shard has not taken its plan over.
+    #[error("shard {0} has not taken its plan over: {1}")]
+    Shard(String, AskError),
+}
+
+/// Brings everything to the plan of the runtime.
 ///
 /// # Errors
-/// When the kernel takes no more.
-pub async fn spawn_market(parts: MarketParts, shards: Vec<ShardPlan>) -> Result<(), SpawnError> {
-    let (outlets, inboxes): (Vec<_>, Vec<_>) = parts
-        .table
-        .iter()
-        .map(|_| bounded("feed", parts.spec.settings.book.inbox, Overflow::Fault, &parts.clock))
-        .unzip();
-    let routes: Routes = Arc::new(ArcSwap::from_pointee(outlets));
-    let caught_up = CaughtUp::new(parts.table.len(), !parts.spec.settings.history.catch_up);
-    let history = spawn_history(&parts, &routes, &caught_up)?;
-    let shards: Vec<Arc<ShardPlan>> = shards.into_iter().map(Arc::new).collect();
-    let (renew_out, renew_in): (Vec<_>, Vec<_>) =
-        shards.iter().map(|_| bounded("renewals", RENEWALS, Overflow::DropNewest, &parts.clock)).unzip();
-    let books = BookParts { inboxes, renewals: renew_out.into(), history, caught_up };
-    for shard in &shards {
-        for planned in &shard.instruments {
-            spawn_book(&parts, &books, shard, *planned)?;
-        }
+/// See [`Unsettled`].
+pub async fn converge(parts: &MarketParts) -> Result<(), Unsettled> {
+    let work = Work::new(parts);
+    work.expect_members();
+    let is_first = !work.has_history();
+    for (_, slot) in &work.shards {
+        work.parts.spec.directory.put_shard(&slot.plan.load().id, slot.status.clone());
     }
-    let limits = parts.spec.market.venue.socket_limits(parts.spec.market.market);
-    let gate = Arc::new(ConnectGate::new(limits.connects, limits.connect_window));
-    for (shard, renewals) in shards.into_iter().zip(renew_in) {
-        spawn_shard(&parts, &routes, &gate, shard, renewals)?;
+    work.stop_books().await?;
+    work.stop_shards().await?;
+    work.shrink_shards().await?;
+    for (shard, _) in &work.shards {
+        for planned in &shard.instruments {
+            work.ensure_book(shard, *planned, is_first).await?;
+        }
+        tokio::task::yield_now().await;
+    }
+    // After the books, so that it finds an inbox for each of them.
+    work.ensure_history()?;
+    for (shard, slot) in &work.shards {
+        work.ensure_shard(shard, slot).await?;
         // One shard after the other, so that a cold start does not open every socket at once.
         tokio::task::yield_now().await;
     }
     Ok(())
 }
 
-struct BookParts {
-    inboxes: Vec<Inbox<FeedItem>>,
-    renewals: Arc<[Outlet<RenewStream>]>,
-    history: Outlet<HistoryJob>,
-    caught_up: CaughtUp,
+/// One pass: the plan and table as they were when it began.
+struct Work<'a> {
+    parts: &'a MarketParts,
+    runtime: &'a MarketRuntime,
+    plan: Arc<MarketPlan>,
+    table: Arc<InstrumentTable>,
+    shards: Vec<(Arc<ShardPlan>, Arc<ShardSlot>)>,
 }
 
-fn spawn_history(
-    parts: &MarketParts,
-    routes: &Routes,
-    caught_up: &CaughtUp,
-) -> Result<Outlet<HistoryJob>, SpawnError> {
-    let (outlet, jobs) = bounded("jobs", HISTORY_JOBS, Overflow::Fault, &parts.clock);
-    let market = &parts.spec.market;
-    let offered = market.venue.timeframes(market.market);
-    let spec = HistorySpec {
-        venue: market.venue,
-        market: market.market,
-        base: market.endpoints.rest.clone(),
-        table: parts.table.clone(),
-        timeframes: market
-            .timeframes
-            .iter()
-            .copied()
-            .filter(|timeframe| offered.contains(timeframe))
-            .collect(),
-        routes: routes.clone(),
-        jobs: jobs.clone(),
-        rest: parts.spec.rest.clone(),
-        store: parts.spec.store.clone(),
-        settings: parts.spec.settings.history,
-        caught_up: caught_up.clone(),
-    };
-    let id = format!("history/{}/{}", market.venue.id(), market.market);
-    let child =
-        ChildSpec::builder(id.as_str(), Kind("history"), move |life| HistoryActor::new(life, spec.clone()))
-            .parent(parent(parts).as_str())
-            .inbox(&jobs);
-    parts.spec.supervisor.spawn_detached(limits::service(child).build())?;
-    Ok(outlet)
+impl<'a> Work<'a> {
+    fn new(parts: &'a MarketParts) -> Self {
+        let runtime = &*parts.runtime;
+        let plan = runtime.plan.load_full();
+        let shards = plan.shards.iter().cloned().map(|shard| {
+            let shard = Arc::new(shard);
+            let slot = runtime.shard(&shard, || {
+                let (venue, market) = (parts.spec.market.venue, runtime.market);
+                let status = not_started_status(venue.id(), market, &shard, parts.clock.now_us());
+                (status, OutflowCell::new(venue, market, runtime.routes.clone()))
+            });
+            (shard, slot)
+        });
+        Self { shards: shards.collect(), parts, runtime, plan, table: runtime.table.load_full() }
+    }
+
+    /// The board counts on those that are planned and on nobody else.
+    fn expect_members(&self) {
+        let spec = &self.parts.spec;
+        let planned = self.plan.shards.iter().flat_map(|shard| &shard.instruments);
+        let members = planned.filter_map(|planned| self.table.get(planned.idx).cloned()).collect();
+        if let Some(board) = spec.boards.get(self.runtime.venue, self.runtime.market) {
+            board.expect(members, self.parts.clock.now_us() / 1000);
+        }
+    }
+
+    fn history_id(&self) -> ActorId {
+        format!("history/{}/{}", self.runtime.venue, self.runtime.market).into()
+    }
+
+    fn has_history(&self) -> bool {
+        self.parts.spec.control.actor(&self.history_id()).is_some()
+    }
+
+    fn ensure_history(&self) -> Result<(), SpawnError> {
+        if self.has_history() {
+            return Ok(());
+        }
+        let (market, settings) = (&self.parts.spec.market, &self.parts.spec.settings);
+        let offered = market.venue.timeframes(market.market);
+        let timeframes = market.timeframes.iter().copied().filter(|one| offered.contains(one));
+        let jobs = &self.runtime.jobs.1;
+        let spec = HistorySpec {
+            venue: market.venue,
+            market: market.market,
+            base: market.endpoints.rest.clone(),
+            table: self.runtime.table.clone(),
+            timeframes: timeframes.collect(),
+            routes: self.runtime.routes.clone(),
+            jobs: jobs.clone(),
+            rest: self.parts.spec.rest.clone(),
+            store: self.parts.spec.store.clone(),
+            settings: settings.history,
+            caught_up: self.runtime.caught_up.clone(),
+            recall: self.parts.spec.directory.recall().clone(),
+        };
+        let child = ChildSpec::builder(self.history_id(), Kind("history"), move |life| {
+            HistoryActor::new(life, spec.clone())
+        })
+        .parent(self.parent().as_str())
+        .inbox(jobs);
+        self.parts.spec.supervisor.spawn_detached(limits::service(child).build())?;
+        Ok(())
+    }
+
+    /// Ends the books of symbols that left, changed their shard, or are counted in other units now.
+    async fn stop_books(&self) -> Result<(), Unsettled> {
+        let directory = &self.parts.spec.directory;
+        for entry in directory.books(self.runtime.venue, self.runtime.market) {
+            let book = &entry.cell.instrument;
+            let idx = self.table.find(&book.native);
+            if idx.is_some_and(|idx| self.is_kept(&entry, idx)) {
+                continue;
+            }
+            if let Some(idx) = idx {
+                self.runtime.close_route(idx);
+            }
+            self.stop(entry.actor.id()).await?;
+            directory.remove_book(book);
+            tracing::info!(venue = %book.venue, market = %book.market, symbol = %book.native, "book ended");
+        }
+        Ok(())
+    }
+
+    fn is_kept(&self, entry: &BookEntry, idx: InstrumentIdx) -> bool {
+        let home = self.plan.home(idx).is_some_and(|(shard, _)| *shard.id == *entry.shard);
+        home && self.table.get(idx).is_some_and(|now| same_units(now, &entry.cell.instrument))
+    }
+
+    /// Ends the shards that are not planned any more.
+    async fn stop_shards(&self) -> Result<(), Unsettled> {
+        for (id, _) in self.runtime.slots() {
+            if self.shards.iter().any(|(shard, _)| *shard.id == *id) {
+                continue;
+            }
+            self.stop(&actor_of_shard(&id).into()).await?;
+            self.parts.spec.directory.remove_shard(&id);
+            self.runtime.drop_shard(&id);
+            tracing::info!(shard = %id, "shard ended");
+        }
+        Ok(())
+    }
+
+    /// Has shards unsubscribe what left them, and decode in the units that hold now. What is new to them waits until its
+    /// book is there.
+    async fn shrink_shards(&self) -> Result<(), Unsettled> {
+        for (shard, slot) in &self.shards {
+            let Some(applied) = slot.applied.load_full() else { continue };
+            if !loses(&applied.plan, shard) && self.same_scales(&applied) {
+                continue;
+            }
+            self.reshape(slot, Arc::new(common(&applied.plan, shard))).await?;
+        }
+        Ok(())
+    }
+
+    fn same_scales(&self, applied: &Applied) -> bool {
+        let streams = applied.plan.endpoints.iter().flat_map(|endpoint| &endpoint.streams);
+        streams.map(|stream| stream.instrument).all(|idx| {
+            match (applied.table.get(idx), self.table.get(idx)) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now) || same_units(before, now),
+                _ => true,
+            }
+        })
+    }
+
+    async fn ensure_book(
+        &self,
+        shard: &ShardPlan,
+        planned: PlannedInstrument,
+        is_first: bool,
+    ) -> Result<(), Unsettled> {
+        let Some(instrument) = self.table.get(planned.idx).cloned() else { return Ok(()) };
+        let directory = &self.parts.spec.directory;
+        if directory.has_book(&instrument) {
+            return Ok(());
+        }
+        let id = format!("book/{}/{}/{}", instrument.venue, instrument.market, instrument.native);
+        // One whose maker died before it was entered; nobody knows its inbox.
+        self.stop(&id.as_str().into()).await?;
+        self.fault_point();
+        self.spawn_book(id, shard, planned, instrument)?;
+        if !is_first && self.parts.spec.settings.history.catch_up {
+            self.runtime.caught_up.forget(planned.idx);
+            let job = HistoryJob::CatchUp { instrument: planned.idx };
+            if self.runtime.jobs.0.offer(job).is_err() {
+                tracing::warn!(idx = planned.idx.0, "no room to catch up the candles of a new symbol");
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn_book(
+        &self,
+        id: String,
+        shard: &ShardPlan,
+        planned: PlannedInstrument,
+        instrument: Arc<Instrument>,
+    ) -> Result<(), Unsettled> {
+        let spec = &self.parts.spec;
+        let Some(board) = spec.boards.get(instrument.venue, instrument.market).cloned() else {
+            return Ok(());
+        };
+        let (outlet, inbox) = bounded("feed", spec.settings.book.inbox, Overflow::Fault, &self.parts.clock);
+        let cell = Arc::new(BookCell::new(instrument.clone()));
+        let mut settings = spec.settings.book.clone();
+        settings.stale_after += limits::depth_pace(planned.depth);
+        let ledger =
+            BookLedger::new(spec.market.venue, &instrument, &settings, self.parts.spec.directory.clone());
+        let book = BookSpec {
+            venue: spec.market.venue,
+            instrument,
+            ledger,
+            idx: planned.idx,
+            snapshot_levels: planned.snapshot_levels,
+            inbox: inbox.clone(),
+            renewals: self.runtime.renewals_of(planned.idx),
+            history: self.runtime.jobs.0.clone(),
+            caught_up: self.runtime.caught_up.clone(),
+            writer: spec.writer.clone(),
+            board,
+            cell: cell.clone(),
+            applied: self.parts.spec.directory.applied().clone(),
+            settings,
+            depth: spec.settings.depth.clone(),
+        };
+        let child =
+            ChildSpec::builder(id.as_str(), Kind("book"), move |life| BookActor::new(life, book.clone()))
+                .parent(actor_of_shard(&shard.id).as_str())
+                .placement(Placement::Beside(shard.id.as_str().into()))
+                .required(false)
+                .inbox(&inbox);
+        let actor = spec.supervisor.spawn_detached(limits::book(child).build())?;
+        self.runtime.set_route(planned.idx, outlet);
+        spec.directory.put_book(BookEntry { cell, actor, shard: shard.id.as_str().into() });
+        Ok(())
+    }
+
+    async fn ensure_shard(&self, shard: &Arc<ShardPlan>, slot: &Arc<ShardSlot>) -> Result<(), Unsettled> {
+        if slot.actor.load().is_none() {
+            slot.plan.store(shard.clone());
+            self.stop(&actor_of_shard(&shard.id).into()).await?;
+            self.fault_point();
+            return Ok(self.spawn_shard(shard, slot)?);
+        }
+        let applied = slot.applied.load_full();
+        if applied.is_some_and(|applied| *applied.plan == **shard) {
+            return Ok(());
+        }
+        self.reshape(slot, shard.clone()).await
+    }
+
+    fn spawn_shard(&self, shard: &Arc<ShardPlan>, slot: &ShardSlot) -> Result<(), SpawnError> {
+        let market = &self.parts.spec.market;
+        let spec = ShardSpec {
+            venue: market.venue,
+            market: market.market,
+            endpoints: market.endpoints.clone(),
+            plan: slot.plan.clone(),
+            table: self.runtime.table.clone(),
+            routes: self.runtime.routes.clone(),
+            outflow: slot.outflow.clone(),
+            directory: self.parts.spec.directory.clone(),
+            renewals: slot.renewals.1.clone(),
+            live: self.parts.spec.live.clone(),
+            status: slot.status.clone(),
+            gate: self.runtime.gate.clone(),
+            tls: market.tls.clone(),
+            settings: self.parts.spec.settings.stream.clone(),
+            listings: self.parts.spec.desk.listings.clone(),
+        };
+        let id = actor_of_shard(&shard.id);
+        let child =
+            ChildSpec::builder(id.as_str(), Kind("stream"), move |life| StreamActor::new(life, spec.clone()))
+                .parent(self.parent().as_str())
+                .placement(Placement::Beside(shard.id.as_str().into()))
+                .inbox(&slot.renewals.1);
+        let actor = self.parts.spec.supervisor.spawn_detached(limits::stream(child).build())?;
+        slot.actor.store(Some(Arc::new(actor)));
+        slot.applied.store(Some(Arc::new(Applied { plan: shard.clone(), table: self.table.clone() })));
+        Ok(())
+    }
+
+    /// Puts a plan into force and waits until the shard has taken it over. One that is down reads it when it comes up.
+    async fn reshape(&self, slot: &ShardSlot, plan: Arc<ShardPlan>) -> Result<(), Unsettled> {
+        slot.plan.store(plan.clone());
+        let Some(actor) = slot.actor.load_full() else { return Ok(()) };
+        let end = tokio::time::Instant::now() + RESHAPE_WITHIN;
+        loop {
+            match actor.ask(Reshape, RESHAPE_WITHIN).await {
+                Ok(()) | Err(AskError::Stopped | AskError::Unavailable { .. }) => break,
+                Err(error) if tokio::time::Instant::now() > end => {
+                    return Err(Unsettled::Shard(plan.id.clone(), error));
+                }
+                Err(error) => tokio::time::sleep(error.retry_after().unwrap_or(LOOK_AGAIN)).await,
+            }
+        }
+        slot.applied.store(Some(Arc::new(Applied { plan, table: self.table.clone() })));
+        Ok(())
+    }
+
+    /// Stops an actor for good and waits for its end.
+    async fn stop(&self, id: &ActorId) -> Result<(), Unsettled> {
+        let control = &self.parts.spec.control;
+        let end = tokio::time::Instant::now() + STOP_WITHIN;
+        let mut asked = false;
+        while control.actor(id).is_some_and(|actor| actor.state != State::Stopped) {
+            if !asked {
+                match control.stop(id, &self.parent(), "not planned any more") {
+                    Ok(_) => asked = true,
+                    Err(ControlError::OperationRunning { .. }) => {}
+                    Err(ControlError::NotFound(_)) => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if tokio::time::Instant::now() > end {
+                return Err(Unsettled::StillThere(id.clone()));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    fn parent(&self) -> String {
+        market_id(self.runtime.venue.as_str(), self.runtime.market.as_str())
+    }
+
+    /// Where tests make the one who builds the tree die.
+    #[allow(clippy::unused_self, reason = "does nothing outside of tests")]
+    fn fault_point(&self) {
+        #[cfg(test)]
+        self.parts.spec.fault.pass();
+    }
 }
 
-fn spawn_book(
-    parts: &MarketParts,
-    books: &BookParts,
-    shard: &Arc<ShardPlan>,
-    planned: PlannedInstrument,
-) -> Result<(), SpawnError> {
-    let Some(instrument) = parts.table.get(planned.idx).cloned() else { return Ok(()) };
-    let (settings, market) = (&parts.spec.settings, &parts.spec.market);
-    let Some(board) = parts.spec.boards.get(market.venue.id(), market.market).cloned() else { return Ok(()) };
-    let cell = Arc::new(BookCell::new(instrument.clone()));
-    let inbox = books.inboxes[planned.idx.0 as usize].clone();
-    let mut book = settings.book.clone();
-    book.stale_after += limits::depth_pace(planned.depth);
-    let spec = BookSpec {
-        venue: market.venue,
-        instrument: instrument.clone(),
-        idx: planned.idx,
-        snapshot_levels: planned.snapshot_levels,
-        inbox: inbox.clone(),
-        renewals: books.renewals.clone(),
-        history: books.history.clone(),
-        caught_up: books.caught_up.clone(),
-        writer: parts.spec.writer.clone(),
-        board,
-        cell: cell.clone(),
-        settings: book,
-        depth: settings.depth.clone(),
-    };
-    let id = format!("book/{}/{}/{}", market.venue.id(), market.market, instrument.native);
-    let child = ChildSpec::builder(id.as_str(), Kind("book"), move |life| BookActor::new(life, spec.clone()))
-        .parent(actor_of_shard(&shard.id).as_str())
-        .placement(Placement::Beside(shard.id.as_str().into()))
-        .required(false)
-        .inbox(&inbox);
-    let actor = parts.spec.supervisor.spawn_detached(limits::book(child).build())?;
-    parts.spec.directory.put_book(BookEntry { cell, actor, shard: shard.id.as_str().into() });
-    Ok(())
+/// True when numbers of both mean the same.
+fn same_units(one: &Instrument, other: &Instrument) -> bool {
+    let units = |of: &Instrument| (of.price_scale, of.qty_scale, of.contract_size);
+    units(one) == units(other)
 }
 
-fn spawn_shard(
-    parts: &MarketParts,
-    routes: &Routes,
-    gate: &Arc<ConnectGate>,
-    shard: Arc<ShardPlan>,
-    renewals: Inbox<RenewStream>,
-) -> Result<(), SpawnError> {
-    let market = &parts.spec.market;
-    let status = Arc::new(ArcSwap::from_pointee(not_started(parts, &shard)));
-    parts.spec.directory.put_shard(&shard.id, status.clone());
-    let spec = ShardSpec {
-        venue: market.venue,
-        market: market.market,
-        endpoints: market.endpoints.clone(),
-        plan: shard.clone(),
-        table: parts.table.clone(),
-        routes: routes.clone(),
-        renewals: renewals.clone(),
-        live: parts.spec.live.clone(),
-        status,
-        gate: gate.clone(),
-        tls: market.tls.clone(),
-        settings: parts.spec.settings.stream.clone(),
-    };
-    let id = actor_of_shard(&shard.id);
-    let child =
-        ChildSpec::builder(id.as_str(), Kind("stream"), move |life| StreamActor::new(life, spec.clone()))
-            .parent(parent(parts).as_str())
-            .placement(Placement::Beside(shard.id.as_str().into()))
-            .inbox(&renewals);
-    parts.spec.supervisor.spawn_detached(limits::stream(child).build())?;
-    Ok(())
+/// True when the shard carries something now that it is not to carry.
+fn loses(now: &ShardPlan, wanted: &ShardPlan) -> bool {
+    common(now, wanted) != *now
 }
 
-fn parent(parts: &MarketParts) -> String {
-    market_id(parts.spec.market.venue.id().as_str(), parts.spec.market.market.as_str())
+/// What both plans of a shard hold, in the form of the first.
+fn common(now: &ShardPlan, wanted: &ShardPlan) -> ShardPlan {
+    let endpoints = now.endpoints.iter().filter_map(|line| {
+        let kept = wanted.endpoints.iter().find(|wanted| wanted.class == line.class)?;
+        let streams: Vec<_> = line.streams.iter().filter(|one| kept.streams.contains(one)).cloned().collect();
+        (!streams.is_empty()).then(|| EndpointPlan { streams, ..line.clone() })
+    });
+    let instruments = now.instruments.iter().filter(|one| wanted.instruments.contains(one));
+    ShardPlan {
+        id: now.id.clone(),
+        tier: now.tier,
+        instruments: instruments.copied().collect(),
+        endpoints: endpoints.collect(),
+    }
 }
 
 /// The id of a market's supervisor.
@@ -191,11 +432,12 @@ pub fn actor_of_shard(shard: &str) -> String {
     format!("shard/{shard}")
 }
 
-fn not_started(parts: &MarketParts, shard: &ShardPlan) -> ShardStatus {
+/// The status of a shard whose actor has not been started.
+pub fn not_started_status(venue: VenueId, market: Market, shard: &ShardPlan, now_us: i64) -> ShardStatus {
     ShardStatus {
         id: shard.id.clone(),
-        venue: parts.spec.market.venue.id(),
-        market: parts.spec.market.market,
+        venue,
+        market,
         tier: shard.tier.as_str(),
         state: ConnectionState::Disconnected,
         generation: 0,
@@ -203,9 +445,16 @@ fn not_started(parts: &MarketParts, shard: &ShardPlan) -> ShardStatus {
         lines: Vec::new(),
         events: 0,
         last_frame_us: None,
+        streams: 0,
+        streams_live: 0,
+        streams_suspect: 0,
+        duplicates: 0,
+        gaps: 0,
+        missed: 0,
+        held_events: 0,
         lost_events: 0,
         rejects: Default::default(),
         ignored: Default::default(),
-        observed_us: parts.clock.now_us(),
+        observed_us: now_us,
     }
 }

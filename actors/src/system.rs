@@ -7,11 +7,10 @@ use std::{
 };
 
 use fathom_market::{
-    batch::Batch,
     category::CategoryRule,
     ids::{Market, VenueId},
 };
-use fathom_storage::Store;
+use fathom_storage::{Store, StoreError};
 use fathom_transport::{BudgetStatus, RestBudget, RestClient, TransportError, UtcClock};
 use thiserror::Error;
 
@@ -26,10 +25,22 @@ use crate::{
     },
     limits,
     market_supervisor::{MarketSpec, MarketSupervisor},
+    operator::{Errand, OperatorActor, OperatorSpec},
     settings::Settings,
     spawn::market_id,
-    writer::{RetentionActor, WriterActor, WriterSpec, pending::Pending},
+    symbols::Symbols,
+    writer::{
+        RetentionActor, RowSink, WriterActor, WriterSpec,
+        account::Account,
+        drain::{DrainActor, DrainSpec},
+        pending::Pending,
+    },
 };
+
+/// How long the start waits to know how far the last process came.
+const RECALL_WITHIN: Duration = Duration::from_secs(2);
+/// Errands that may wait.
+const ERRANDS: usize = 64;
 
 /// Why the tree could not be built.
 #[derive(Debug, Error)]
@@ -43,6 +54,9 @@ pub enum StartError {
     /// TLS or the REST client could not be made.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The accounts of the last process could not be read.
+    #[error("accounts of the store: {0}")]
+    Store(#[from] StoreError),
 }
 
 /// The running tree.
@@ -55,7 +69,9 @@ pub struct MarketSystem {
     budget: RestBudget,
     store: Arc<dyn Store>,
     settings: Arc<Settings>,
+    errands: Outlet<Errand>,
     aggregators: BTreeMap<(Market, Box<str>), ActorRef<AggregatorActor>>,
+    symbols: Symbols,
 }
 
 impl MarketSystem {
@@ -77,11 +93,27 @@ impl MarketSystem {
         let boards = Arc::new(boards(&settings));
         let directory = Arc::new(Directory::default());
         let live = Arc::new(Fanout::new(clock.clone()));
+        recall(&directory, &store, &clock).await;
         let supervisor = kernel.supervisor();
-        let writer = spawn_writer(&supervisor, &settings, &store, &clock).await?;
+        let control = kernel.control();
+        let symbols = Symbols::new(
+            &settings.markets,
+            settings.symbols_file.clone(),
+            directory.clone(),
+            control.operation_log().clone(),
+            clock.clone(),
+        );
+        let writer = spawn_writer(&supervisor, &settings, &store, &directory, &clock).await?;
+        let errands = spawn_operator(&kernel, &directory, &clock)?;
         let aggregators = spawn_aggregators(&supervisor, &settings, &boards, &directory, &writer)?;
         for market in &settings.markets {
+            let Some(desk) = symbols.desk(market.venue.id(), market.market).cloned() else { continue };
             let spec = MarketSpec {
+                desk,
+                symbols: symbols.clone(),
+                control: control.clone(),
+                #[cfg(test)]
+                fault: Default::default(),
                 market: market.clone(),
                 settings: settings.clone(),
                 supervisor: supervisor.clone(),
@@ -95,10 +127,24 @@ impl MarketSystem {
             let id = market_id(market.venue.id().as_str(), market.market.as_str());
             let child = ChildSpec::builder(id.as_str(), Kind("venue"), move |life| {
                 MarketSupervisor::new(life, spec.clone())
-            });
+            })
+            // It reads megabytes of listings now and then, which no shard has to wait for.
+            .placement(Placement::Dedicated);
             supervisor.spawn_detached(limits::service(child).build())?;
         }
-        Ok(Self { kernel, clock, directory, boards, live, budget, store, settings, aggregators })
+        Ok(Self {
+            kernel,
+            clock,
+            directory,
+            boards,
+            live,
+            budget,
+            store,
+            settings,
+            errands,
+            aggregators,
+            symbols,
+        })
     }
 
     /// Commands and health.
@@ -109,6 +155,16 @@ impl MarketSystem {
     /// What is collected.
     pub const fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// Which symbols are collected, and how that is changed.
+    pub const fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Takes what operators ask for and what takes several steps.
+    pub const fn errands(&self) -> &Outlet<Errand> {
+        &self.errands
     }
 
     /// Minute boards.
@@ -160,6 +216,17 @@ impl MarketSystem {
     }
 }
 
+/// Reads how far the last process came, before this one writes anything. A store that does not answer is asked again
+/// while collecting goes on.
+async fn recall(directory: &Directory, store: &Arc<dyn Store>, clock: &Clock) {
+    let reading = directory.recall().read(store.as_ref(), clock.now_us());
+    match tokio::time::timeout(RECALL_WITHIN, reading).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the store does not tell how far the last process came"),
+        Err(_) => tracing::warn!("the store does not tell in time how far the last process came"),
+    }
+}
+
 /// The process's clock as the transport wants it.
 pub fn utc_clock(clock: &Clock) -> UtcClock {
     let clock = clock.clone();
@@ -189,12 +256,27 @@ async fn spawn_writer(
     supervisor: &Supervisor,
     settings: &Arc<Settings>,
     store: &Arc<dyn Store>,
+    directory: &Arc<Directory>,
     clock: &Clock,
-) -> Result<Outlet<Batch>, SpawnError> {
+) -> Result<RowSink, StartError> {
+    let opening = store.accounts().open().await?;
+    let account = Arc::new(Account::new(settings.writer.limits));
+    account.open(&opening);
     let (outlet, inbox) = bounded("rows", settings.writer.inbox, Overflow::Fault, clock);
-    let waiting = Arc::new(Mutex::new(Pending::new(settings.writer.flush)));
-    let spec =
-        WriterSpec { inbox: inbox.clone(), waiting, store: store.clone(), settings: settings.writer.clone() };
+    let spec = WriterSpec {
+        inbox: inbox.clone(),
+        waiting: Arc::new(Mutex::new(Pending::new(settings.writer.flush, opening.epoch))),
+        account: account.clone(),
+        store: store.clone(),
+        directory: directory.clone(),
+        settings: settings.writer.clone(),
+    };
+    if store.drain().is_some() {
+        let spec = DrainSpec { store: store.clone(), account: account.clone() };
+        let child =
+            ChildSpec::builder("drain", Kind("drain"), move |life| DrainActor::new(life, spec.clone()));
+        supervisor.spawn_detached(limits::service(child.placement(Placement::Dedicated)).build())?;
+    }
     let child =
         ChildSpec::builder("writer", Kind("writer"), move |life| WriterActor::new(life, spec.clone()))
             .placement(Placement::Dedicated)
@@ -207,6 +289,21 @@ async fn spawn_writer(
     })
     .required(false);
     supervisor.spawn_detached(limits::service(child).build())?;
+    Ok(RowSink::new(outlet, account))
+}
+
+fn spawn_operator(
+    kernel: &Kernel,
+    directory: &Arc<Directory>,
+    clock: &Clock,
+) -> Result<Outlet<Errand>, SpawnError> {
+    let (outlet, inbox) = bounded("errands", ERRANDS, Overflow::Fault, clock);
+    let spec = OperatorSpec::new(inbox.clone(), kernel.control(), directory.clone());
+    let child =
+        ChildSpec::builder("operator", Kind("operator"), move |life| OperatorActor::new(life, spec.clone()))
+            .inbox(&inbox)
+            .required(false);
+    kernel.supervisor().spawn_detached(limits::service(child).build())?;
     Ok(outlet)
 }
 
@@ -217,7 +314,7 @@ fn spawn_aggregators(
     settings: &Arc<Settings>,
     boards: &Arc<Boards>,
     directory: &Arc<Directory>,
-    writer: &Outlet<Batch>,
+    writer: &RowSink,
 ) -> Result<Aggregators, SpawnError> {
     let mut aggregators = BTreeMap::new();
     for market in markets(settings) {

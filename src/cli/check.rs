@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use fathom_actors::{instruments::pick, kernel::Clock, settings::MarketSettings, system::utc_clock};
+use fathom_actors::{
+    instruments::{Catalogue, pick},
+    kernel::Clock,
+    settings::MarketSettings,
+    system::utc_clock,
+};
 use fathom_market::plan::Priority;
 use fathom_transport::{RestBudget, RestClient, rest::host_key};
 
@@ -74,7 +79,8 @@ async fn ask_venue(market: &MarketSettings) -> anyhow::Result<String> {
         rest.get(base, &market.venue.instruments_request(market.market), Priority::Live, DEADLINE).await?;
     let listed = market.venue.parse_instruments(market.market, &listed, clock.now_us())?;
     let (all, rejected) = (listed.rows.len(), listed.rejected.len());
-    let (picked, missing) = pick(listed.rows, &market.symbols);
+    let catalogue = Catalogue::new(listed.rows);
+    let (picked, missing) = pick(&catalogue, market.symbols.iter().map(String::as_str));
     Ok(format!(
         "{all} instruments listed ({rejected} rejected), {} wanted found, {} not; its clock is {ahead_ms} ms ahead",
         picked.len(),

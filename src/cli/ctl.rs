@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::{CliError, block_on};
 
+const SYMBOLS: &str = "/api/v1/symbols";
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a restart is followed.
-const FOLLOW: Duration = Duration::from_secs(60);
+const FOLLOW: Duration = Duration::from_secs(180);
 
 #[derive(Debug, Args)]
 pub(super) struct CtlArgs {
@@ -44,20 +45,126 @@ enum CtlCommand {
         /// Shard id, such as `binance-spot-high-0`.
         id: Option<String>,
     },
+    /// The wanted symbols, and what became of each.
+    #[command(name = "get_symbols")]
+    GetSymbols(Where),
+    /// Collect a symbol too, and follow it until its books are live.
+    #[command(name = "add_symbol")]
+    AddSymbol {
+        /// Native or unified name, such as `BTCUSDT` or `BTC/USDT`.
+        symbol: String,
+        /// `high`, `medium` or `low`; found without it.
+        #[arg(long)]
+        tier: Option<String>,
+        #[command(flatten)]
+        reach: Where,
+    },
+    /// Collect a symbol no more.
+    #[command(name = "remove_symbol")]
+    RemoveSymbol {
+        /// Native or unified name.
+        symbol: String,
+        #[command(flatten)]
+        reach: Where,
+    },
+    /// Collect these symbols and no others.
+    #[command(name = "set_symbols")]
+    SetSymbols {
+        /// Names with commas between them, the most important first.
+        #[arg(value_delimiter = ',', required = true)]
+        symbols: Vec<String>,
+        #[command(flatten)]
+        reach: Where,
+    },
     /// Restart a shard or any actor, and follow it to its end.
     Restart {
         /// Shard id, or actor id.
         id: String,
-        /// `graceful` or `kill`.
-        #[arg(long, default_value = "graceful")]
-        mode: String,
+        /// `handover`, `graceful` or `kill`; by default handover for a shard, graceful for others.
+        #[arg(long)]
+        mode: Option<String>,
         /// Why, for the log.
         #[arg(long, default_value = "")]
         reason: String,
         /// Only if it is at this generation.
         #[arg(long)]
         if_generation: Option<u64>,
+        /// How long a handover may take, milliseconds.
+        #[arg(long)]
+        deadline_ms: Option<u64>,
+        /// Even if it is quarantined.
+        #[arg(long)]
+        force: bool,
     },
+    /// Restart the shards that a selector takes, some at a time, and follow it to its end.
+    RestartShards(RestartShards),
+    /// Load one symbol's book anew without touching its socket, and follow it to its end.
+    Resync {
+        /// Such as `binance/spot/BTCUSDT`.
+        stream: String,
+        /// Why, for the log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// The last writing calls.
+    Audit {
+        /// So many at most.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RestartShards {
+    /// Such as `venue=binance,market=spot,tier=high,state=failed`; empty means all.
+    #[arg(default_value = "")]
+    selector: String,
+    /// Only those that have failed.
+    #[arg(long)]
+    only_failed: bool,
+    /// So many at a time.
+    #[arg(long, default_value_t = 1)]
+    max_parallel: u32,
+    /// Time between the beginnings of two, milliseconds.
+    #[arg(long, default_value_t = 0)]
+    stagger_ms: u64,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on with the others when one has failed.
+    #[arg(long)]
+    keep_going: bool,
+    /// `handover`, `graceful` or `kill`.
+    #[arg(long, default_value = "handover")]
+    mode: String,
+    /// Why, for the log.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Which markets are meant; all of them without it.
+#[derive(Debug, Args)]
+struct Where {
+    /// Only this venue.
+    #[arg(long)]
+    venue: Option<String>,
+    /// Only this market: `spot` or `futures`.
+    #[arg(long)]
+    market: Option<String>,
+}
+
+impl Where {
+    fn query(&self) -> Vec<(&'static str, &str)> {
+        let venue = self.venue.as_deref().map(|venue| ("venue", venue));
+        venue.into_iter().chain(self.market.as_deref().map(|market| ("market", market))).collect()
+    }
+
+    fn body(&self, mut body: Value) -> Value {
+        for (name, value) in self.query() {
+            body[name] = json!(value);
+        }
+        body
+    }
 }
 
 pub(super) fn run(args: &CtlArgs) -> Result<(), CliError> {
@@ -91,16 +198,44 @@ impl Client {
             }
             CtlCommand::Shards { id: Some(id) } => self.get(&format!("/api/v1/shards/{id}")).await,
             CtlCommand::Shards { id: None } => self.get("/api/v1/shards").await,
-            CtlCommand::Restart { id, mode, reason, if_generation } => {
-                let mut body = json!({ "mode": mode, "reason": reason });
-                if let Some(generation) = if_generation {
-                    body["if_generation"] = json!(generation);
+            CtlCommand::GetSymbols(reach) => self.send(self.http.get(self.symbols(None, reach)?)).await,
+            CtlCommand::AddSymbol { symbol, tier, reach } => {
+                let mut body = reach.body(json!({ "symbol": symbol }));
+                if let Some(tier) = tier {
+                    body["tier"] = json!(tier);
                 }
+                self.change_symbols(self.http.post(format!("{}{SYMBOLS}", self.url)), Some(&body)).await
+            }
+            CtlCommand::RemoveSymbol { symbol, reach } => {
+                let url = self.symbols(Some(symbol), reach)?;
+                self.change_symbols(self.http.delete(url), None).await
+            }
+            CtlCommand::SetSymbols { symbols, reach } => {
+                let body = reach.body(json!({ "symbols": symbols }));
+                self.change_symbols(self.http.put(format!("{}{SYMBOLS}", self.url)), Some(&body)).await
+            }
+            CtlCommand::Restart { id, mode, reason, if_generation, deadline_ms, force } => {
+                let body = json!({ "mode": mode, "reason": reason, "if_generation": if_generation,
+                    "deadline_ms": deadline_ms, "force": force });
                 // Actors have paths, shards have not; a bare name such as `writer` is tried as a shard first.
                 let kinds: &[&str] = if id.contains('/') { &["actors"] } else { &["shards", "actors"] };
                 self.restart(kinds, id, &body).await
             }
+            CtlCommand::RestartShards(order) => self.restart_shards(order).await,
+            CtlCommand::Resync { stream, reason } => {
+                let body = json!({ "reason": reason });
+                self.follow(self.post(&format!("/api/v1/streams/{stream}/resync"), &body).await?).await
+            }
+            CtlCommand::Audit { limit } => self.get(&format!("/api/v1/audit?limit={limit}")).await,
         }
+    }
+
+    async fn restart_shards(&self, order: &RestartShards) -> anyhow::Result<Value> {
+        let body = json!({ "selector": order.selector, "only_failed": order.only_failed,
+            "max_parallel": order.max_parallel, "stagger_ms": order.stagger_ms, "dry_run": order.dry_run,
+            "keep_going": order.keep_going, "mode": order.mode, "reason": order.reason });
+        let answer = self.post("/api/v1/shards/restart", &body).await?;
+        if order.dry_run { Ok(answer) } else { self.follow(answer).await }
     }
 
     async fn restart(&self, kinds: &[&str], id: &str, body: &Value) -> anyhow::Result<Value> {
@@ -112,6 +247,32 @@ impl Client {
             }
         }
         self.follow(outcome?).await
+    }
+
+    fn symbols(&self, symbol: Option<&str>, reach: &Where) -> anyhow::Result<reqwest::Url> {
+        let mut url = reqwest::Url::parse(&format!("{}{SYMBOLS}", self.url)).context("address")?;
+        if let (Some(symbol), Ok(mut path)) = (symbol, url.path_segments_mut()) {
+            path.extend(symbol.split('/'));
+        }
+        for (name, value) in reach.query() {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        Ok(url)
+    }
+
+    /// Sends a change and follows it; the answer is the service's own with the operation as it ended.
+    async fn change_symbols(
+        &self,
+        request: reqwest::RequestBuilder,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
+        };
+        let mut accepted = self.send(request).await?;
+        accepted["operation"] = self.follow(accepted.clone()).await?;
+        Ok(accepted)
     }
 
     async fn follow(&self, accepted: Value) -> anyhow::Result<Value> {

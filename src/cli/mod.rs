@@ -12,6 +12,8 @@ mod migrate;
 mod plan;
 mod run;
 mod simulate;
+mod tap;
+mod top;
 
 use std::path::PathBuf;
 
@@ -45,6 +47,10 @@ enum Command {
     Migrate(ConfigArgs),
     /// Ask or command a running service.
     Ctl(ctl::CtlArgs),
+    /// Watch a running service in the terminal.
+    Top(top::TopArgs),
+    /// Print live events of a running service.
+    Tap(tap::TapArgs),
     /// Send recorded frames through the real decode and book path, and print what they say.
     Replay(ReplayArgs),
     /// Run simulated exchanges only, for tests.
@@ -124,6 +130,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Check(args) => check::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Ctl(args) => ctl::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Tap(args) => tap::run(&args),
         Command::Replay(args) => Ok(replay::run(&args)?),
         Command::Simulate(args) => simulate::run(&args),
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use fathom_market::ids::Market;
 use fathom_simulator::{
     MarketConfig, RecordedConfig, SeededConfig, Simulator, SimulatorConfig, SimulatorHandle, Source, Symbols,
+    TlsConfig,
 };
 
 use super::{CliError, block_on, demo::endpoints};
@@ -42,9 +43,21 @@ pub(super) struct SimulateArgs {
     /// Pace of a recorded session: 1 is real time, 0 as fast as it is read.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
+    /// Data frames a second that all connections of a market together shall get; the steps follow.
+    #[arg(long, value_name = "PER_SECOND")]
+    messages: Option<f64>,
     /// Rows of each kind that the ledger keeps.
     #[arg(long, default_value_t = 200_000)]
     ledger: usize,
+    /// Messages of each market whose ids and receivers are remembered, 40 bytes each.
+    #[arg(long, default_value_t = 2_000_000)]
+    remember: usize,
+    /// Speak TLS, with an authority made at the start.
+    #[arg(long)]
+    tls: bool,
+    /// Folder into which the authority is written, as `ca.pem`.
+    #[arg(long, value_name = "DIR", default_value = "data/simulator", requires = "tls")]
+    tls_dir: PathBuf,
     /// Port of the control server; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     control_port: u16,
@@ -63,6 +76,8 @@ fn config(args: &SimulateArgs) -> SimulatorConfig {
         host: Ipv4Addr::LOCALHOST.into(),
         control_port: args.control_port,
         ledger_cap: args.ledger,
+        remembered: args.remember,
+        tls: args.tls.then(|| TlsConfig { folder: args.tls_dir.clone() }),
         ..SimulatorConfig::default()
     };
     if args.spot.is_empty() && args.futures.is_empty() {
@@ -89,6 +104,7 @@ fn seeded(args: &SimulateArgs) -> SeededConfig {
             Symbols::Named(args.names.clone())
         },
         events_per_second: args.rate,
+        messages_per_second: args.messages,
         max_levels: args.levels,
         ..SeededConfig::default()
     }
@@ -97,7 +113,13 @@ fn seeded(args: &SimulateArgs) -> SeededConfig {
 /// `{"control": "http://...", "set": ["venues.binance.spot.endpoints.rest=http://...", ...]}`: each of `set` is an
 /// argument of `fathom run --set`.
 fn addresses(simulator: &SimulatorHandle) -> String {
-    let set: Vec<String> =
+    let mut set: Vec<String> =
         endpoints(simulator).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if let Some(authority) = simulator.ca_file() {
+        // Whoever takes the argument may have another working directory.
+        let path = std::path::absolute(authority).unwrap_or_else(|_| authority.to_owned());
+        let served = Market::ALL.into_iter().filter(|market| simulator.rest_url(*market).is_some());
+        set.extend(served.map(|market| format!("venues.binance.{market}.extra_ca={}", path.display())));
+    }
     serde_json::json!({ "control": simulator.control_url(), "set": set }).to_string()
 }

@@ -63,6 +63,10 @@ fn the_defaults_load_and_are_what_the_requirements_say() {
     assert_eq!(shards, 9);
     assert_eq!((config.stream.breaker_failures, config.stream.breaker_open.as_secs()), (5, 60));
     assert_eq!((config.stream.backoff_min.as_secs(), config.stream.backoff_max.as_secs()), (1, 30));
+    let silence = (config.stream.silence_floor.as_secs(), config.stream.silence_ceiling.as_secs());
+    assert_eq!((silence, config.orderbook.verify_every), ((5, 600), Some(Duration::from_secs(600))));
+    let poll = config.stream.poll.expect("on");
+    assert_eq!((poll.after.as_secs(), poll.every.as_secs(), poll.levels), (5, 5, 500));
     assert_eq!(config.supervision.ask_deadline, Duration::from_millis(250));
     assert_eq!(config.store.path, std::path::Path::new("data/fathom.sqlite"));
     assert_eq!(config.enabled().count(), 2);
@@ -108,6 +112,14 @@ fn the_production_example_loads_with_a_token_only() {
     assert_eq!(config.store.path, Path::new("/var/lib/fathom/fathom.sqlite"));
     assert_eq!(config.venue(BINANCE, Market::Spot).expect("spot").budget_ceiling, Some(4000));
     assert_eq!(config.candles.start_ms, Some(1_704_067_200_000));
+}
+
+#[test]
+fn polling_and_verification_can_be_switched_off() {
+    let off = with_file("[stream]\npoll_every_ms = 0\n[orderbook]\nverify_every = \"off\"\n").expect("valid");
+    assert_eq!((off.stream.poll, off.orderbook.verify_every), (None, None));
+    let refused = refusal(with_file("[stream]\nsilence_floor_ms = 9000\nsilence_ceiling_ms = 8000\n"));
+    assert!(refused.contains("stream.silence_floor_ms"), "{refused}");
 }
 
 #[test]

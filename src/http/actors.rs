@@ -1,7 +1,9 @@
 //! `/api/v1/actors`: every actor as it is published, and what operators may do with it.
 
-use actix_web::web::{Path, ServiceConfig};
-use fathom_actors::kernel::{ActorHealth, ActorId, GenerationRecord, State, Verdict, state_word};
+use actix_web::web::{self, Path, ServiceConfig};
+use fathom_actors::kernel::{
+    ActorHealth, ActorId, GenerationRecord, RestartMode, State, Verdict, state_word,
+};
 use serde::Serialize;
 
 use super::{
@@ -16,8 +18,9 @@ use super::{
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 1000;
 const MAX_EXCEPTIONS: i64 = 100;
-const STATES: [State; 9] = [
+const STATES: [State; 11] = [
     State::Starting,
+    State::Warming,
     State::Running,
     State::Degraded,
     State::Backoff,
@@ -26,6 +29,7 @@ const STATES: [State; 9] = [
     State::Paused,
     State::Stopped,
     State::Failed,
+    State::Quarantined,
 ];
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -35,6 +39,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(write("/api/v1/actors/{id:.+}/restart", restart));
     config.service(write("/api/v1/actors/{id:.+}/pause", pause));
     config.service(write("/api/v1/actors/{id:.+}/resume", resume));
+    config.service(
+        web::resource("/api/v1/actors/{id:.+}/quarantine")
+            .route(web::put().to(quarantine))
+            .route(web::delete().to(lift))
+            .default_service(web::to(|| async { ApiError::method("PUT, DELETE") })),
+    );
     #[cfg(feature = "fault-injection")]
     config.service(write("/api/v1/actors/{id:.+}/inject", inject));
     config.service(read("/api/v1/actors/{id:.+}", one));
@@ -163,7 +173,7 @@ fn is_fault(record: &GenerationRecord) -> bool {
 }
 
 async fn restart(state: Shared, caller: Caller, id: Path<String>, body: Body) -> Answer {
-    commands::restart(&state, &caller, id.into_inner().into(), body)
+    commands::restart(&state, &caller, id.into_inner().into(), body, RestartMode::Graceful)
 }
 
 async fn pause(state: Shared, caller: Caller, id: Path<String>, body: Body) -> Answer {
@@ -172,6 +182,14 @@ async fn pause(state: Shared, caller: Caller, id: Path<String>, body: Body) -> A
 
 async fn resume(state: Shared, caller: Caller, id: Path<String>, body: Body) -> Answer {
     commands::resume(&state, &caller, id.into_inner().into(), body)
+}
+
+async fn quarantine(state: Shared, caller: Caller, id: Path<String>, body: Body) -> Answer {
+    commands::quarantine(&state, &caller, id.into_inner().into(), body)
+}
+
+async fn lift(state: Shared, caller: Caller, id: Path<String>, body: Body) -> Answer {
+    commands::lift(&state, &caller, id.into_inner().into(), body)
 }
 
 /// Makes an actor fail, for tests of the whole.
@@ -187,16 +205,39 @@ async fn inject(state: Shared, caller: Caller, id: Path<String>, body: Body) -> 
         ms: u64,
     }
     let InjectBody { fault, ms } = commands::parse(body)?;
+    if fault == "corrupt_level" {
+        return corrupt_level(&state, &caller, &id).await;
+    }
     let injected = match fault.as_str() {
         "panic" => Inject::Panic,
         "hang" => Inject::Hang,
         "block" => Inject::BlockThread { ms: ms.min(60_000) },
         "fail" => Inject::Fail,
         other => {
-            return Err(ApiError::body(format_args!("fault {other:?} is not panic, hang, block or fail")));
+            return Err(ApiError::body(format_args!(
+                "fault {other:?} is not panic, hang, block, fail or corrupt_level"
+            )));
         }
     };
     tracing::warn!(target: "audit", by = caller.by, action = "inject", id = %*id, fault, "accepted");
     state.system.control().inject(&id.into_inner().into(), injected)?;
     super::error::answer(actix_web::http::StatusCode::ACCEPTED, &serde_json::json!({ "injected": fault }))
+}
+
+/// Changes one level of a live book in memory.
+#[cfg(feature = "fault-injection")]
+async fn corrupt_level(state: &AppState, caller: &Caller, id: &str) -> Answer {
+    use fathom_actors::book::CorruptLevel;
+
+    let directory = state.system.directory();
+    let books = directory.markets().into_iter().flat_map(|entry| directory.books(entry.venue, entry.market));
+    let book = books.into_iter().find(|book| book.actor.id().as_str() == id).ok_or_else(|| unknown(id))?;
+    if !book.actor.ask(CorruptLevel, state.ask_deadline).await? {
+        return Err(ApiError::body(format_args!("the book of {id} is not live, or empty")));
+    }
+    tracing::warn!(target: "audit", by = caller.by, action = "inject", id, fault = "corrupt_level", "accepted");
+    super::error::answer(
+        actix_web::http::StatusCode::ACCEPTED,
+        &serde_json::json!({ "injected": "corrupt_level" }),
+    )
 }

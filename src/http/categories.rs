@@ -1,22 +1,25 @@
 //! `/api/categories/{category}`, `/api/categories/all` and `/api/stats/categories`: minutes from the store, the newest
 //! minute as published, live values from the aggregators.
 
+use std::collections::BTreeSet;
+
 use actix_web::web::{Path, ServiceConfig};
 use fathom_actors::{aggregator::GetLive, kernel::AskError};
 use fathom_market::{
-    category::{CategoryKey, category_row},
+    category::{CategoryKey, CategoryRule, category_row},
     ids::{Market, Scope},
     table::CategorySnapshotRow,
 };
-use fathom_storage::CategoryQuery;
+use fathom_storage::{CategoryQuery, GapQuery};
 use futures_util::future::join_all;
 use rust_decimal::Decimal;
 use serde::Serialize;
 
 use super::{
     AppState, Shared,
+    coverage::RangeCoverage,
     error::{Answer, ApiError, ok},
-    params::Params,
+    params::{Params, Range},
     read,
     view::{LatestPoint, Num, SeriesPoint, in_order},
 };
@@ -49,6 +52,8 @@ struct Series<'a> {
     depth: Num,
     data: Vec<SeriesPoint>,
     count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<RangeCoverage>,
     timestamp: i64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     live: bool,
@@ -101,6 +106,7 @@ async fn category(state: Shared, name: Path<String>, params: Params) -> Answer {
         };
         state.system.store().history().category_range(&query).await?
     };
+    let coverage = if live { None } else { Some(covered(&state, &subject, rule, range, &rows).await) };
     ok(&Series {
         category: &rule.name,
         market_type: subject.market.label(),
@@ -108,9 +114,34 @@ async fn category(state: Shared, name: Path<String>, params: Params) -> Answer {
         depth: Num(subject.depth),
         count: rows.len(),
         data: rows.iter().map(SeriesPoint::from).collect(),
+        coverage,
         timestamp: state.now_ms(),
         live,
     })
+}
+
+/// What the members' books may have missed while these minutes were taken.
+async fn covered(
+    state: &AppState,
+    subject: &Subject,
+    rule: &CategoryRule,
+    range: Range,
+    rows: &[CategorySnapshotRow],
+) -> RangeCoverage {
+    let query = GapQuery {
+        venue: match subject.scope {
+            Scope::Venue(venue) => Some(venue.to_string()),
+            Scope::All => None,
+        },
+        market: Some(subject.market.to_string()),
+        channel: Some("depth".into()),
+        ..GapQuery::default()
+    };
+    let markets = state.system.directory().markets();
+    let instruments = markets.iter().flat_map(|entry| entry.table.iter()).map(|(_, one)| one);
+    let members: BTreeSet<_> = instruments.filter(|one| rule.contains(&one.base)).map(|one| one.id).collect();
+    let times = (rows.first().map(|row| row.timestamp_ms), rows.last().map(|row| row.timestamp_ms));
+    RangeCoverage::of_those(state, query, range.reach(times), |gap| members.contains(&gap.instrument)).await
 }
 
 async fn all(state: &AppState, params: &Params) -> Answer {

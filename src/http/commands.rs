@@ -1,14 +1,19 @@
-//! What operators may tell an actor or a shard, the same for both: read the body, act once, write the audit line,
-//! answer 202 with the operation.
+//! What operators may tell the service: read the body, act once, note who did it, answer 202 with the operation.
+
+use std::{fmt::Display, time::Duration};
 
 use actix_web::{
     HttpResponse,
     http::{StatusCode, header},
     web::Bytes,
 };
-use fathom_actors::kernel::{ActorId, Control, ControlError, OperationId, RestartMode, RestartRequest};
+use fathom_actors::{
+    kernel::{ActorId, Cascade, Control, OperationId, RestartMode, RestartRequest},
+    operator::Errand,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(super) use super::audit::Deed;
 use super::{
     AppState,
     auth::Caller,
@@ -16,6 +21,8 @@ use super::{
 };
 
 const MAX_REASON: usize = 500;
+/// When a full memory or queue is worth trying again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A request's body as it came, or why it did not.
 pub(super) type Body = Result<Bytes, actix_web::Error>;
@@ -23,10 +30,14 @@ pub(super) type Body = Result<Bytes, actix_web::Error>;
 /// The body of a restart.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RestartBody {
+struct RestartBody {
     mode: Option<String>,
     reason: Option<String>,
     if_generation: Option<u64>,
+    deadline_ms: Option<u64>,
+    cascade: Option<String>,
+    #[serde(default)]
+    force: bool,
 }
 
 /// The body of a pause or resume.
@@ -53,7 +64,7 @@ fn unreadable(error: &actix_web::Error) -> ApiError {
 }
 
 /// Text of an operator that goes into logs: bounded, one line.
-fn reason(text: Option<String>) -> Result<String, ApiError> {
+pub(super) fn reason(text: Option<String>) -> Result<String, ApiError> {
     let text = text.unwrap_or_default();
     if text.chars().count() > MAX_REASON {
         return Err(ApiError::body(format_args!("reason has more than {MAX_REASON} characters")));
@@ -61,72 +72,133 @@ fn reason(text: Option<String>) -> Result<String, ApiError> {
     Ok(text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect())
 }
 
-/// Restarts.
-pub(super) fn restart(state: &AppState, caller: &Caller, id: ActorId, body: Body) -> Answer {
-    let RestartBody { mode, reason: why, if_generation } = parse(body)?;
-    let mode = match mode.as_deref() {
-        None | Some("graceful") => RestartMode::Graceful,
-        Some("kill") => RestartMode::Kill,
-        Some(other) => return Err(no_such_mode(other)),
-    };
-    let reason = reason(why)?;
-    let call = format!("restart {id} {mode:?} {if_generation:?} {reason}");
-    let request =
-        RestartRequest { mode, reason: reason.clone(), if_generation, requested_by: caller.by.clone() };
-    run(state, caller, &Call { what: &call, action: "restart", id: &id, reason: &reason }, |control| {
-        control.restart(&id, request)
-    })
+/// The reason in a body that holds nothing else.
+pub(super) fn reason_of(body: Body) -> Result<String, ApiError> {
+    reason(parse::<ReasonBody>(body)?.reason)
 }
 
-fn no_such_mode(mode: &str) -> ApiError {
-    let (code, message) = match mode {
-        "handover" => ("MODE_NOT_AVAILABLE", "mode handover is not available".to_owned()),
-        other => ("INVALID_MODE", format!("mode {other:?} is not known")),
+/// Restarts; `default` is the mode where none is given.
+pub(super) fn restart(
+    state: &AppState,
+    caller: &Caller,
+    id: ActorId,
+    body: Body,
+    default: RestartMode,
+) -> Answer {
+    let RestartBody { mode, reason: why, if_generation, deadline_ms, cascade, force } = parse(body)?;
+    let mode = mode_of(mode.as_deref(), default)?;
+    let cascade = cascade_of(cascade.as_deref())?;
+    let reason = reason(why)?;
+    let call =
+        format!("restart {id} {mode:?} {if_generation:?} {deadline_ms:?} {cascade:?} {force} {reason}");
+    let request = RestartRequest {
+        mode,
+        reason: reason.clone(),
+        if_generation,
+        requested_by: caller.by.clone(),
+        deadline: deadline_ms.map(Duration::from_millis),
+        cascade,
+        force,
     };
-    ApiError::new(StatusCode::BAD_REQUEST, code, message).with("validModes", ["graceful", "kill"])
+    let deed = Deed { action: "restart", target: id.as_str(), reason: &reason };
+    run(state, caller, &call, &deed, |control| Ok(control.restart(&id, request)?))
+}
+
+/// Reads a mode.
+pub(super) fn mode_of(mode: Option<&str>, default: RestartMode) -> Result<RestartMode, ApiError> {
+    match mode {
+        None => Ok(default),
+        Some("handover") => Ok(RestartMode::Handover),
+        Some("graceful") => Ok(RestartMode::Graceful),
+        Some("kill") => Ok(RestartMode::Kill),
+        Some(other) => {
+            let message = format!("mode {other:?} is not known");
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "INVALID_MODE", message)
+                .with("validModes", ["handover", "graceful", "kill"]))
+        }
+    }
+}
+
+fn cascade_of(cascade: Option<&str>) -> Result<Cascade, ApiError> {
+    match cascade {
+        None | Some("self") => Ok(Cascade::Self_),
+        Some("rest") => Ok(Cascade::Rest),
+        Some("all") => Ok(Cascade::All),
+        Some(other) => {
+            let message = format!("cascade {other:?} is not known");
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "INVALID_CASCADE", message)
+                .with("validCascades", ["self", "rest", "all"]))
+        }
+    }
 }
 
 /// Pauses.
 pub(super) fn pause(state: &AppState, caller: &Caller, id: ActorId, body: Body) -> Answer {
-    let reason = reason(parse::<ReasonBody>(body)?.reason)?;
-    let what = format!("pause {id}");
-    run(state, caller, &Call { what: &what, action: "pause", id: &id, reason: &reason }, |control| {
-        control.pause(&id, &caller.by, &reason)
-    })
+    let reason = reason_of(body)?;
+    let deed = Deed { action: "pause", target: id.as_str(), reason: &reason };
+    run(state, caller, &format!("pause {id}"), &deed, |control| Ok(control.pause(&id, &caller.by, &reason)?))
 }
 
 /// Resumes.
 pub(super) fn resume(state: &AppState, caller: &Caller, id: ActorId, body: Body) -> Answer {
-    let reason = reason(parse::<ReasonBody>(body)?.reason)?;
-    let what = format!("resume {id}");
-    run(state, caller, &Call { what: &what, action: "resume", id: &id, reason: &reason }, |control| {
-        control.resume(&id, &caller.by, &reason)
-    })
+    let reason = reason_of(body)?;
+    let deed = Deed { action: "resume", target: id.as_str(), reason: &reason };
+    run(
+        state,
+        caller,
+        &format!("resume {id}"),
+        &deed,
+        |control| Ok(control.resume(&id, &caller.by, &reason)?),
+    )
 }
 
-struct Call<'a> {
-    what: &'a str,
-    action: &'static str,
-    id: &'a ActorId,
-    reason: &'a str,
+/// Keeps an actor down.
+pub(super) fn quarantine(state: &AppState, caller: &Caller, id: ActorId, body: Body) -> Answer {
+    let reason = reason_of(body)?;
+    let deed = Deed { action: "quarantine", target: id.as_str(), reason: &reason };
+    let call = format!("quarantine {id}");
+    run(state, caller, &call, &deed, |control| Ok(control.quarantine(&id, &caller.by, &reason)?))
 }
 
-fn run(
+/// Lifts a quarantine.
+pub(super) fn lift(state: &AppState, caller: &Caller, id: ActorId, body: Body) -> Answer {
+    let reason = reason_of(body)?;
+    let deed = Deed { action: "lift", target: id.as_str(), reason: &reason };
+    run(state, caller, &format!("lift {id}"), &deed, |control| Ok(control.lift(&id, &caller.by, &reason)?))
+}
+
+/// Acts once for an `Idempotency-Key`, notes it, and answers 202 with the operation. `call` is what the key stands for.
+pub(super) fn run(
     state: &AppState,
     caller: &Caller,
-    call: &Call<'_>,
-    act: impl FnOnce(&Control) -> Result<OperationId, ControlError>,
+    call: &str,
+    deed: &Deed<'_>,
+    act: impl FnOnce(&Control) -> Result<OperationId, ApiError>,
 ) -> Answer {
     let control = state.system.control();
-    let done = state.replays.once(caller.key.as_deref(), call.what, || act(&control).map_err(ApiError::from));
-    let Call { action, id, reason, .. } = call;
-    match &done {
-        Ok(operation) => {
-            tracing::info!(target: "audit", by = caller.by, action, %id, reason, %operation, "accepted");
-        }
-        Err(error) => tracing::warn!(target: "audit", by = caller.by, action, %id, reason, %error, "refused"),
-    }
+    let done = state.replays.once(caller.key.as_deref(), call, || act(&control));
+    state.audit.note(state, caller, deed, done.as_ref().map(Some).map_err(|error| error as &dyn Display));
     accepted(&control, &done?)
+}
+
+/// Hands an operation that has begun to the actor that carries it out.
+pub(super) fn send(
+    state: &AppState,
+    control: &Control,
+    operation: OperationId,
+    errand: Errand,
+) -> Result<OperationId, ApiError> {
+    if state.system.errands().offer(errand).is_err() {
+        control.operation_log().finish(&operation, Err("too much waits to be done".to_owned()));
+        return Err(too_many());
+    }
+    Ok(operation)
+}
+
+/// 429: the memory of operations, or the queue of errands, is full.
+pub(super) fn too_many() -> ApiError {
+    let message = "too many operations are under way";
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_OPERATIONS", message).retry_after(TRY_AGAIN)
 }
 
 fn accepted(control: &Control, id: &OperationId) -> Answer {

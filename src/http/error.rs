@@ -188,6 +188,9 @@ impl From<ControlError> for ApiError {
                 Self::new(StatusCode::PRECONDITION_FAILED, "GENERATION_MISMATCH", message)
                     .with("generation", current)
             }
+            ControlError::Quarantined { why } => {
+                Self::new(StatusCode::LOCKED, "QUARANTINED", message).with("why", why)
+            }
             ControlError::TooMany { retry_after } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_RESTARTS", message)
                     .retry_after(retry_after)

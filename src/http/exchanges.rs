@@ -283,7 +283,7 @@ async fn markets(state: Shared, id: Path<String>, params: Params) -> Answer {
         .iter()
         .filter(|entry| entry.venue == venue && wanted.is_none_or(|market| entry.market == market));
     let markets: Vec<InstrumentView> =
-        own.flat_map(|entry| entry.table.iter()).map(|(_, one)| InstrumentView::from(&**one)).collect();
+        own.flat_map(|entry| entry.collected()).map(|one| InstrumentView::from(&**one)).collect();
     ok(&Markets { exchange: venue.as_str(), count: markets.len(), markets })
 }
 

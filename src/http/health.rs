@@ -215,6 +215,8 @@ fn tree(actors: &[ActorHealth]) -> Vec<Node> {
     roots.into_iter().map(|actor| node(actor, &children, 0)).collect()
 }
 
+/// Reasons told of one node; the children that are listed have their own.
+const MAX_WHY: usize = 8;
 /// Deeper than any tree that is built; a cycle of names ends here.
 const MAX_DEPTH: usize = 8;
 
@@ -233,7 +235,11 @@ fn node(actor: &ActorHealth, children: &BTreeMap<&str, Vec<&ActorHealth>>, depth
     for child in below.into_iter().flatten() {
         let below = self::node(child, children, depth + 1);
         let worst = if child.required { Verdict::Down } else { Verdict::Degraded };
-        node.verdict = node.verdict.max(below.verdict.min(worst));
+        let rolled_up = below.verdict.min(worst);
+        if rolled_up != Verdict::Healthy && node.why.len() < MAX_WHY {
+            node.why.push(reason_of(&below));
+        }
+        node.verdict = node.verdict.max(rolled_up);
         *node.below.entry(state_word(child.state)).or_default() += 1;
         for (state, count) in &below.below {
             *node.below.entry(state).or_default() += count;
@@ -243,6 +249,11 @@ fn node(actor: &ActorHealth, children: &BTreeMap<&str, Vec<&ActorHealth>>, depth
         }
     }
     node
+}
+
+fn reason_of(node: &Node) -> String {
+    let reason = node.why.first().map_or_else(String::new, |why| format!(": {why}"));
+    format!("{} is {}{reason}", node.id, state_word(node.state))
 }
 
 #[derive(Serialize)]

@@ -17,12 +17,24 @@
 //! | `GET /api/v1/actors` `?state&kind&venue&limit&after` | actors, short |
 //! | `GET /api/v1/actors/{id}` `/history` `/exceptions` | one actor; ids have slashes |
 //! | `POST /api/v1/actors/{id}/restart` `/pause` `/resume` | 202 and an operation |
+//! | `PUT`, `DELETE /api/v1/actors/{id}/quarantine` | 202 and an operation; kept down, let up again |
 //! | `POST /api/v1/actors/{id}/inject` | only with the feature `fault-injection` |
 //! | `GET /api/v1/shards` `/shards/{id}` | shards with their lines |
 //! | `POST /api/v1/shards/{id}/restart`, `PUT .../pause` `.../resume` | 202 and an operation |
+//! | `GET /api/v1/symbols` `?venue&market` | what is wanted, what is collected, what is missing and why |
+//! | `POST /api/v1/symbols`, `PUT /api/v1/symbols`, `DELETE /api/v1/symbols/{symbol}` `?venue&market` | 202 and an operation |
+//! | `POST /api/v1/shards/restart` `{selector, only_failed, max_parallel, stagger_ms, dry_run, mode}` | 202 and an operation that lists the others, or 200 and what would be done |
+//! | `POST /api/v1/streams/{id}/resync` | 202 and an operation: one book is loaded anew |
 //! | `GET /api/v1/operations` `/operations/{id}` | what operators asked for |
-//! | `GET /api/v1/sinks` | what became of every row |
+//! | `GET /api/v1/audit` `?limit` | the last writing calls |
+//! | `GET /api/v1/gaps` `?venue&market&symbol&channel&cause&status&from&to&limit&after` | the gap ledger, newest first |
+//! | `GET /api/v1/coverage` `?stream=binance/spot/BTCUSDT/trade&from&to` | what of a stream is there |
+//! | `GET /api/v1/sinks` `/sinks/{id}` | what became of every row |
+//! | `GET /api/v1/sinks/{id}/quarantine` `?table&limit&after` | rows that the store refuses |
+//! | `POST /api/v1/sinks/{id}/quarantine/{row}/resend` `.../quarantine/resend?table&limit&after` | what came of sending again |
+//! | `DELETE /api/v1/sinks/{id}/quarantine/{row}` | removes a row for good |
 //! | `GET /api/v1/venues/{id}/budget` | REST budgets |
+//! | `GET /api/v1/tap` `?venue&market&symbol&channel&rate&limit` | live events, a line of JSON each |
 //! | `GET /api/v1/exchanges` `/status` `/{id}/status` `/{id}/info` `/{id}/timeframes` `/{id}/markets` | venues |
 //! | `GET /api/v1/exchanges/{id}/orderbook/{symbol}` `?marketType&levels` | a live book |
 //! | `GET /api/v1/exchanges/{id}/ohlcv/{symbol}` `?marketType&timeframe&from&to&limit` | stored candles |
@@ -31,11 +43,14 @@
 //! Calls that write need `Authorization: Bearer <token>` where a token is set, and may carry an `Idempotency-Key`.
 
 mod actors;
+mod audit;
 mod auth;
 mod categories;
 mod commands;
+mod coverage;
 mod error;
 mod exchanges;
+mod gaps;
 mod health;
 mod metrics;
 mod ohlcv;
@@ -45,9 +60,13 @@ mod page;
 mod params;
 mod probes;
 mod replays;
+mod restarts;
 mod shards;
 mod sinks;
 mod snapshots;
+mod streams;
+mod symbols;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod ticks;
@@ -66,7 +85,7 @@ use fathom_actors::system::MarketSystem;
 use fathom_market::ids::VenueId;
 use fathom_storage::read::MAX_ROWS;
 
-use self::{error::ApiError, metrics::Totals, replays::Replays};
+use self::{error::ApiError, metrics::Totals, replays::Replays, tap::Taps};
 use crate::config::{Config, Http, Secret};
 
 type Shared = web::Data<AppState>;
@@ -90,7 +109,9 @@ pub struct AppState {
     /// Its version.
     pub version: &'static str,
     replays: Replays,
+    audit: audit::Audit,
     totals: Totals,
+    taps: Taps,
 }
 
 impl AppState {
@@ -116,7 +137,9 @@ impl AppState {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             replays: Replays::default(),
+            audit: audit::Audit::default(),
             totals: Totals::default(),
+            taps: Taps::default(),
         }
     }
 
@@ -170,8 +193,14 @@ pub fn configure(state: web::Data<AppState>) -> impl Fn(&mut ServiceConfig) + Cl
         ticks::routes(config);
         actors::routes(config);
         shards::routes(config);
+        streams::routes(config);
+        audit::routes(config);
         operations::routes(config);
+        symbols::routes(config);
         sinks::routes(config);
+        gaps::routes(config);
+        coverage::routes(config);
+        tap::routes(config);
         orderbook::routes(config);
         ohlcv::routes(config);
         exchanges::routes(config);

@@ -1,12 +1,13 @@
 //! `/api/v1/exchanges/{id}/ohlcv/{symbol}`: stored candles of a collected symbol, the open one included.
 
 use actix_web::web::{Path, ServiceConfig};
-use fathom_market::{table::CandleRow, timeframe::Timeframe};
-use fathom_storage::CandleQuery;
+use fathom_market::{event::Channel, gap::channel_word, table::CandleRow, timeframe::Timeframe};
+use fathom_storage::{CandleQuery, GapQuery};
 use serde::Serialize;
 
 use super::{
     Shared,
+    coverage::RangeCoverage,
     error::{Answer, ApiError, ok},
     orderbook::find,
     params::Params,
@@ -28,6 +29,7 @@ struct Candles {
     timeframe: &'static str,
     candles: Vec<CandleView>,
     count: usize,
+    coverage: RangeCoverage,
     timestamp: i64,
 }
 
@@ -81,6 +83,13 @@ async fn ohlcv(state: Shared, path: Path<(String, String)>, params: Params) -> A
         limit: range.limit,
     };
     let rows = state.system.store().history().candles(&query).await?;
+    let gaps = GapQuery {
+        instrument_id: Some(instrument.id.0),
+        channel: Some(channel_word(Channel::Candle(timeframe))),
+        ..GapQuery::default()
+    };
+    let times = (rows.first().map(|row| row.open_ms), rows.last().map(|row| row.close_ms));
+    let coverage = RangeCoverage::of(&state, gaps, range.reach(times)).await;
     ok(&Candles {
         exchange: instrument.venue.as_str(),
         market_type: instrument.market.label(),
@@ -89,6 +98,7 @@ async fn ohlcv(state: Shared, path: Path<(String, String)>, params: Params) -> A
         timeframe: timeframe.as_str(),
         count: rows.len(),
         candles: rows.iter().map(CandleView::from).collect(),
+        coverage,
         timestamp: state.now_ms(),
     })
 }

@@ -33,6 +33,15 @@ pub(super) struct Range {
     pub(super) limit: u32,
 }
 
+impl Range {
+    /// From when to when rows answer it, given the times of the first and last of them, milliseconds.
+    pub(super) fn reach(&self, rows: (Option<i64>, Option<i64>)) -> Option<(i64, i64)> {
+        let first = self.from_ms.or(rows.0);
+        let last = self.to_ms.filter(|_| rows.1.is_none()).or(rows.1).or(self.to_ms);
+        first.zip(last).filter(|(first, last)| first <= last)
+    }
+}
+
 impl FromRequest for Params {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;

@@ -93,7 +93,7 @@ async fn ready(state: Shared, params: Params) -> Answer {
     let checks = readiness(&state);
     let verbose = params.has("verbose") && params.get("verbose") != Some("false");
     match params.get("scope") {
-        Some(scope) => probe(scoped(checks, scope)?),
+        Some(scope) => probe(scoped(&state, checks, scope)?),
         None if verbose => {
             let ready = checks.iter().filter(|check| check.gates).all(|check| check.ok);
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -103,12 +103,13 @@ async fn ready(state: Shared, params: Params) -> Answer {
     }
 }
 
-/// The checks that a list such as `venue:binance,sink:store` names.
-fn scoped(checks: Vec<Check>, scope: &str) -> Result<Vec<Check>, ApiError> {
+/// The checks that a list such as `venue:binance,sink:store,actor:writer` names.
+fn scoped(state: &AppState, mut checks: Vec<Check>, scope: &str) -> Result<Vec<Check>, ApiError> {
     let belongs = |check: &Check, part: &str| {
         check.name == part || check.name.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'))
     };
     let parts: Vec<&str> = scope.split(',').map(str::trim).collect();
+    checks.extend(parts.iter().filter_map(|part| actor_check(state, part)));
     for part in &parts {
         if !checks.iter().any(|check| belongs(check, part)) {
             let known: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
@@ -152,7 +153,14 @@ fn kind_check(report: &HealthReport, kind: &str) -> Check {
 
 /// A restart is over in a moment, and what is offered meanwhile waits; the rest may take long.
 const fn is_up(state: State) -> bool {
-    matches!(state, State::Running | State::Degraded | State::Restarting | State::Draining)
+    matches!(state, State::Warming | State::Running | State::Degraded | State::Restarting | State::Draining)
+}
+
+/// One for an actor that is named by its id.
+fn actor_check(state: &AppState, part: &str) -> Option<Check> {
+    let actor = state.system.control().actor(&part.strip_prefix("actor:")?.into())?;
+    let why = || format!("it is {}: {}", state_word(actor.state), actor.why.join(", "));
+    Some(Check::new(part, is_up(actor.state), why).since(Some(actor.since_us)))
 }
 
 fn market_checks(state: &AppState) -> Vec<Check> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Path, ServiceConfig};
 use fathom_actors::{
-    kernel::{ActorId, State},
+    kernel::{ActorId, RestartMode, State},
     spawn::actor_of_shard,
     stream::{ConnectionState, ShardStatus},
 };
@@ -23,6 +23,7 @@ const STALE_US: i64 = 10_000_000;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(read("/api/v1/shards", list));
+    config.service(write("/api/v1/shards/restart", super::restarts::restart));
     config.service(write("/api/v1/shards/{id}/restart", restart));
     config.service(write("/api/v1/shards/{id}/pause", pause));
     config.service(write("/api/v1/shards/{id}/resume", resume));
@@ -35,8 +36,8 @@ pub(super) struct ShardView {
     #[serde(flatten)]
     pub(super) status: ShardStatus,
     /// Its actor's id.
-    actor: ActorId,
-    actor_state: Option<State>,
+    pub(super) actor: ActorId,
+    pub(super) actor_state: Option<State>,
     /// `live`, `stale` or `post_mortem`.
     observation: &'static str,
     /// Age of what is shown.
@@ -153,7 +154,7 @@ fn actor(state: &AppState, id: &str) -> Result<ActorId, ApiError> {
 }
 
 async fn restart(state: Shared, caller: Caller, id: Path<String>, body: Body) -> Answer {
-    commands::restart(&state, &caller, actor(&state, &id)?, body)
+    commands::restart(&state, &caller, actor(&state, &id)?, body, RestartMode::Handover)
 }
 
 async fn pause(state: Shared, caller: Caller, id: Path<String>, body: Body) -> Answer {
@@ -166,7 +167,10 @@ async fn resume(state: Shared, caller: Caller, id: Path<String>, body: Body) -> 
 
 #[cfg(test)]
 pub(super) mod tests {
-    use fathom_actors::{kernel::BreakerState, stream::status::LineStatus};
+    use fathom_actors::{
+        kernel::BreakerState,
+        stream::status::{LineStatus, Role},
+    };
     use fathom_market::ids::{Market, VenueId};
 
     use super::*;
@@ -176,18 +180,25 @@ pub(super) mod tests {
         let line = LineStatus {
             id: "public/a".into(),
             class: "public",
+            role: Role::Current,
             state: ConnectionState::Connected,
             since_us: observed_us,
             breaker: BreakerState::Closed,
             connection: 1,
             connected_us: Some(observed_us),
+            rotates_us: None,
             reconnects: 2,
             last_end: None,
             frames: 10,
             last_frame_us: Some(observed_us),
             streams: 4,
             streams_live: 4,
+            streams_suspect: 0,
             renewed: 0,
+            passed: 40,
+            duplicates: 0,
+            breaks: 0,
+            win_rate: None,
         };
         ShardStatus {
             id: id.into(),
@@ -200,6 +211,13 @@ pub(super) mod tests {
             lines: vec![line],
             events: 40,
             last_frame_us: Some(observed_us),
+            streams: 4,
+            streams_live: 4,
+            streams_suspect: 0,
+            duplicates: 0,
+            gaps: 0,
+            missed: 0,
+            held_events: 0,
             lost_events: 0,
             rejects: [("crossed_quote", 2)].into_iter().collect(),
             ignored: Default::default(),

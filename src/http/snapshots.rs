@@ -2,11 +2,12 @@
 
 use actix_web::web::{Path, ServiceConfig};
 use fathom_market::ids::{InstrumentId, Market, VenueId};
-use fathom_storage::SnapshotQuery;
+use fathom_storage::{GapQuery, SnapshotQuery};
 use serde::Serialize;
 
 use super::{
     AppState, Shared,
+    coverage::RangeCoverage,
     error::{Answer, ok},
     params::Params,
     read,
@@ -27,6 +28,7 @@ struct Series {
     depth: Num,
     data: Vec<PairPoint>,
     count: usize,
+    coverage: RangeCoverage,
     timestamp: i64,
 }
 
@@ -44,6 +46,13 @@ async fn snapshots(state: Shared, symbol: Path<String>, params: Params) -> Answe
         limit: range.limit,
     };
     let rows = state.system.store().history().symbol_range(&query).await?;
+    let times = (rows.first().map(|row| row.timestamp_ms), rows.last().map(|row| row.timestamp_ms));
+    let coverage = RangeCoverage::of(
+        &state,
+        GapQuery { instrument_id: Some(instrument.0), channel: Some("depth".into()), ..GapQuery::default() },
+        range.reach(times),
+    )
+    .await;
     ok(&Series {
         symbol,
         category: "COIN",
@@ -52,13 +61,19 @@ async fn snapshots(state: Shared, symbol: Path<String>, params: Params) -> Answe
         depth: Num(depth),
         count: rows.len(),
         data: rows.iter().map(PairPoint::from).collect(),
+        coverage,
         timestamp: state.now_ms(),
     })
 }
 
 /// The native symbol and id. What is not collected now may still have a past, so its id is derived from its name: a
 /// native one in capitals, or a unified one without its separators.
-fn named(state: &AppState, venue: VenueId, market: Market, symbol: &str) -> (String, InstrumentId) {
+pub(super) fn named(
+    state: &AppState,
+    venue: VenueId,
+    market: Market,
+    symbol: &str,
+) -> (String, InstrumentId) {
     if let Some(book) = state.system.directory().book(venue, market, symbol) {
         let instrument = &book.cell.instrument;
         return (instrument.native.to_string(), instrument.id);

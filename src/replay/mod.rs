@@ -25,7 +25,7 @@
 mod content;
 mod feed;
 mod names;
-mod print;
+pub(crate) mod print;
 mod session;
 mod source;
 mod survey;

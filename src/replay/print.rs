@@ -17,14 +17,14 @@ use serde_json::Value;
 use super::tally::type_of;
 
 /// What every line of an instrument says, and its scales.
-pub(super) struct Label {
+pub(crate) struct Label {
     text: String,
     price_scale: u8,
     qty_scale: u8,
 }
 
 impl Label {
-    pub(super) fn of(instrument: &Instrument) -> Self {
+    pub(crate) fn of(instrument: &Instrument) -> Self {
         let quoted = |text: &str| Value::from(text).to_string();
         let text = format!(
             r#""venue":{},"market":{},"symbol":{},"native":{}"#,
@@ -198,7 +198,7 @@ fn seq(event: &Event) -> Option<String> {
 }
 
 /// Appends the line of an event; `recv_us` is `None` where the recording has no times.
-pub(super) fn event(out: &mut Vec<u8>, label: &Label, event: &Event, recv_us: Option<i64>) {
+pub(crate) fn event(out: &mut Vec<u8>, label: &Label, event: &Event, recv_us: Option<i64>) {
     let mut line = Line { out, label };
     let _ = write!(line.out, "{{\"type\":\"{}\",{}", type_of(&event.body), label.text);
     line.bare_opt("seq", seq(event));

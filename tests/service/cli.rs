@@ -5,7 +5,7 @@ use std::{path::Path, process::Output, time::Duration};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Service, Simulator, TOKEN, fathom};
+use crate::harness::{Service, Simulator, TOKEN, fathom, program};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -77,7 +77,7 @@ fn check_and_migrate_make_a_database_that_is_up_to_date() {
 fn ctl_asks_and_commands_a_running_service() {
     let folder = TempDir::new().expect("folder");
     let path = folder.path();
-    let simulator = Simulator::start(path, &["--names", "BTCUSDT,ETHUSDT", "--rate", "40"]);
+    let simulator = Simulator::start(&program(), path, &["--names", "BTCUSDT,ETHUSDT", "--rate", "40"]);
     let symbols = r#"=["BTCUSDT","ETHUSDT"]"#;
     let settings = ["spot", "futures"].map(|market| format!("venues.binance.{market}.symbols{symbols}"));
     let service = Service::start(path, &simulator, &settings.each_ref().map(String::as_str));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Service, check, eventually};
+use crate::harness::{Service, check, eventually, program};
 
 const CATEGORIES: [&str; 5] = ["TOTAL", "TOTAL1", "TOTAL2", "TOTAL3", "OTHERS"];
 /// A boundary is at most a minute away; the rest is grace for a loaded machine.
@@ -32,7 +32,7 @@ fn the_demo_measures_every_category_minute_by_minute_and_ends_well() {
     let data = folder.path().join("demo");
     let data = data.to_str().expect("a name");
     let args = ["demo", "--port", "0", "--data-dir", data, "--symbols", "30", "--rate", "200"];
-    let service = Service::run("demo", folder.path(), &args.map(str::to_owned), "demo");
+    let service = Service::run(&program(), "demo", folder.path(), &args.map(str::to_owned), "demo");
 
     let later_than = |market: &str, before: i64| {
         eventually(&format!("a minute of {market} after {before}"), NEXT_BOUNDARY, || {

@@ -10,7 +10,10 @@ use serde_json::json;
 use sqlx::Row;
 use tempfile::TempDir;
 
-use crate::harness::{Service, Simulator, check, eventually, some};
+use xtask::suite::kind::Kind;
+
+use crate::harness::{Service, Simulator, check, eventually, program, some};
+use crate::suite::{holds, number, options};
 
 const SYMBOLS: [&str; 8] =
     ["BTCUSDT", "ETHUSDT", "XRPUSDT", "BNBUSDT", "SOLUSDT", "TRXUSDT", "DOGEUSDT", "ADAUSDT"];
@@ -118,7 +121,7 @@ fn nothing_committed_is_lost(service: &Service, simulator: &Simulator, killed_ms
 fn a_killed_service_starts_again_and_goes_on() {
     let folder = TempDir::new().expect("folder");
     let names = SYMBOLS.join(",");
-    let simulator = Simulator::start(folder.path(), &["--names", &names, "--rate", "250"]);
+    let simulator = Simulator::start(&program(), folder.path(), &["--names", &names, "--rate", "250"]);
     let mut before = Stored::default();
     let (mut pids, mut killed_ms) = (BTreeSet::new(), Vec::new());
     for life in 1..=3 {
@@ -155,4 +158,21 @@ fn a_killed_service_starts_again_and_goes_on() {
         after.categories.len()
     );
     service.stop("TERM");
+}
+
+/// Kills at random moments under load. After each start every book is true again; at the end each trade that was made is
+/// stored once, the accounts are even, and the hole of each kill is in the ledger, to the message.
+/// `FATHOM_TEST_KILLS=50 FATHOM_TEST_RATE=7000` is the whole of it: about 20 000 messages a second.
+#[test]
+fn kills_at_random_moments_lose_nothing_that_was_accepted() {
+    let kills = number("FATHOM_TEST_KILLS", 6);
+    let mut options = options(0, number("FATHOM_TEST_RATE", 1_000) as f64);
+    options.every = Duration::from_secs(4);
+    // Each takes longer than that; the schedule ends with its last kill, not with its time.
+    options.span = options.every * u32::try_from(kills).expect("a number of kills") * 10;
+    options.faults = Some(kills as usize);
+    options.only = vec![Kind::Kill];
+    let report = holds(&options);
+    assert_eq!(report.outcomes.len() as u64, kills);
+    assert!(report.outcomes.iter().all(|outcome| outcome.healed.is_some()), "{:?}", report.outcomes);
 }

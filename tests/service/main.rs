@@ -18,3 +18,7 @@ mod kill9;
 mod panics;
 mod recorded;
 mod restart;
+mod silence;
+mod suite;
+mod symbols;
+mod tls;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::harness::{Http, Service, Simulator, check, eventually, pause};
+use crate::harness::{Http, Service, Simulator, check, eventually, pause, program};
 
 const SYMBOLS: [&str; 6] = ["BTCUSDT", "ETHUSDT", "XRPUSDT", "BNBUSDT", "SOLUSDT", "TRXUSDT"];
 /// One of each kind, the writer among them.
@@ -108,7 +108,7 @@ fn is_seen(service: &Service, id: &str, shown: &Value, kind: &str) {
 fn panics_and_hangs_are_healed_and_seen_while_the_service_answers() {
     let folder = TempDir::new().expect("folder");
     let names = SYMBOLS.join(",");
-    let simulator = Simulator::start(folder.path(), &["--names", &names, "--rate", "150"]);
+    let simulator = Simulator::start(&program(), folder.path(), &["--names", &names, "--rate", "150"]);
     let symbols = json!(SYMBOLS);
     let settings = ["spot", "futures"].map(|market| format!("venues.binance.{market}.symbols={symbols}"));
     let service = Service::start(folder.path(), &simulator, &settings.each_ref().map(String::as_str));

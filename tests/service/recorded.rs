@@ -15,7 +15,7 @@ use serde_json::Value;
 use sqlx::Row;
 use tempfile::TempDir;
 
-use crate::harness::{Book, Service, Simulator, check, eventually, fathom, some};
+use crate::harness::{Book, Service, Simulator, check, eventually, fathom, program, some};
 
 /// A session and how it is replayed.
 struct Session {
@@ -88,7 +88,7 @@ fn simulator(folder: &Path, session: &Session, files: &[PathBuf]) -> Simulator {
     let names: Vec<&str> = files.iter().map(|file| file.to_str().expect("a name")).collect();
     let mut args = vec!["--speed", session.speed];
     args.extend(names.iter().flat_map(|name| [flag.as_str(), *name]));
-    Simulator::start(folder, &args)
+    Simulator::start(&program(), folder, &args)
 }
 
 fn service(folder: &Path, session: &Session, simulator: &Simulator) -> Service {

@@ -5,11 +5,16 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Service, Simulator, check, eventually, true_book};
+use xtask::suite::kind::Kind;
+
+use crate::harness::{Service, Simulator, check, eventually, program, true_book};
+use crate::suite::{holds, options};
 
 const TARGET: &str = "binance-spot-high-1";
 const BASES: [&str; 12] =
     ["BTC", "ETH", "XRP", "BNB", "SOL", "TRX", "DOGE", "ADA", "LINK", "BCH", "LTC", "AVAX"];
+/// Of any shards, one after the other.
+const HANDOVERS: usize = 8;
 const HEALS_WITHIN: Duration = Duration::from_secs(60);
 /// Far beyond the pace of a moving market, far below a reconnection that waits.
 const SILENT_AT_MOST_MS: i64 = 5_000;
@@ -52,7 +57,8 @@ fn disturbed(shard: &Value, before: &Neighbour) -> Option<String> {
 fn a_shard_is_restarted_without_its_neighbours_noticing() {
     let folder = TempDir::new().expect("folder");
     let names: Vec<String> = BASES.iter().map(|base| format!("{base}USDT")).collect();
-    let simulator = Simulator::start(folder.path(), &["--names", &names.join(","), "--rate", "250"]);
+    let simulator =
+        Simulator::start(&program(), folder.path(), &["--names", &names.join(","), "--rate", "250"]);
     let symbols = json!(names);
     let settings = ["spot", "futures"].map(|market| format!("venues.binance.{market}.symbols={symbols}"));
     let service = Service::start(folder.path(), &simulator, &settings.each_ref().map(String::as_str));
@@ -127,4 +133,60 @@ fn books_are_true(service: &Service, simulator: &Simulator, shard: &Value) {
         });
         assert_eq!(difference, None, "{symbol}");
     }
+}
+
+/// Make before break: the next instance is warm before the old one goes, so that no message is missed and none is doubled.
+#[test]
+fn a_shard_is_handed_over_without_a_message_missed_or_doubled() {
+    let mut options = options(0, 600.0);
+    options.every = Duration::from_secs(2);
+    options.span = Duration::from_secs(120);
+    options.faults = Some(HANDOVERS);
+    options.only = vec![Kind::Handover];
+    let report = holds(&options);
+    assert!(!report.unavailable.contains(&Kind::Handover), "handover is not available");
+    assert_eq!(report.outcomes.len(), HANDOVERS);
+    let lost = (report.unreceived, report.missing.len(), report.doubled.len());
+    assert_eq!(lost, (0, 0, 0), "depth messages and rows missed, rows doubled");
+}
+
+#[test]
+fn a_handover_says_what_it_cost_and_touches_nobody_else() {
+    let folder = TempDir::new().expect("folder");
+    let names: Vec<String> = BASES.iter().map(|base| format!("{base}USDT")).collect();
+    let simulator =
+        Simulator::start(&program(), folder.path(), &["--names", &names.join(","), "--rate", "400"]);
+    let symbols = json!(names);
+    let settings = ["spot", "futures"].map(|market| format!("venues.binance.{market}.symbols={symbols}"));
+    let service = Service::start(folder.path(), &simulator, &settings.each_ref().map(String::as_str));
+    service.await_live(24, HEALS_WITHIN);
+
+    let before = shards(&service);
+    let own = neighbour(&before[TARGET]);
+    let others: BTreeMap<&String, Neighbour> =
+        before.iter().filter(|(id, _)| *id != TARGET).map(|(id, shard)| (id, neighbour(shard))).collect();
+    let asked = json!({"mode": "handover", "reason": "a test", "if_generation": own.generation});
+    let path = format!("/api/v1/shards/{TARGET}/restart");
+    let accepted = service.http.post(&path, &asked).expect("an answer");
+    assert_eq!(accepted.status, 202, "{}", accepted.body);
+    let operation = accepted.body["operation"]["id"].as_str().expect("an operation").to_owned();
+
+    let done = service.done(&operation, HEALS_WITHIN);
+    assert_eq!(done["to_generation"], own.generation + 1, "{done:#}");
+    let effect = &done["effect"];
+    assert_eq!((&effect["messages_missed"], &effect["downtime_ms"]), (&0.into(), &0.into()), "{done:#}");
+    assert_eq!(effect["gaps_opened"], json!([]), "{done:#}");
+    assert_eq!(service.http.json("/api/v1/version")["pid"], service.process.pid());
+    eventually("the next instance is connected", HEALS_WITHIN, || {
+        let shards = shards(&service);
+        for (id, before) in &others {
+            if let Some(how) = disturbed(&shards[*id], before) {
+                panic!("{id} was disturbed: {how}");
+            }
+        }
+        let now = &shards[TARGET];
+        check(now["generation"] == own.generation + 1 && now["state"] == "connected", || now.to_string())
+    });
+    books_are_true(&service, &simulator, &before[TARGET]);
+    service.stop("TERM");
 }

@@ -8,7 +8,8 @@ use fathom_market::{
 
 use super::*;
 use crate::{
-    fixtures::{BookBench, LONG, MINUTE_MS, MINUTE_US, S, World, instrument, level},
+    book::polling::PollRules,
+    fixtures::{BookBench, LONG, MINUTE_MS, MINUTE_US, S, World, book_settings, instrument, level},
     kernel::{Inject, testkit::eventually},
 };
 
@@ -22,8 +23,12 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(book_settings()).await
+    }
+
+    async fn with(settings: BookSettings) -> Self {
         let world = World::new(START);
-        let book = BookBench::new(&world, &instrument(Market::Spot, "BTC")).await;
+        let book = BookBench::with(&world, &instrument(Market::Spot, "BTC"), settings).await;
         Self { world, book }
     }
 
@@ -61,6 +66,22 @@ impl Bench {
 
     fn now_us(&self) -> i64 {
         self.world.clock.now_us()
+    }
+
+    /// Turns the clock, with a sign of life of the line, until something is asked.
+    async fn asked_in_time(&self) -> RestJob {
+        let mut job = None;
+        let came = || {
+            if self.book.feed.is_empty() {
+                self.feed(FeedItem::Pulse);
+                self.world.time.advance(Duration::from_millis(100));
+            }
+            job = self.book.jobs.try_recv();
+            job.is_some()
+        };
+        assert!(eventually(LONG, came).await, "nothing is asked");
+        let Some(HistoryJob::Rest(job)) = job else { panic!("not a request") };
+        job
     }
 
     async fn asked(&self) -> RestJob {
@@ -181,4 +202,63 @@ async fn what_is_unfinished_is_sent_before_the_end() {
     rows.remove(&Table::OrderbookData);
     let expected = [(Table::BookTicker, 1), (Table::DepthEvents, 2), (Table::Bt1s, 1), (Table::Depth1s, 1)];
     assert_eq!(rows, BTreeMap::from(expected));
+}
+
+fn answer(text: String) -> Answer {
+    Ok(RestAnswer { status: 200, retry_after: None, body: text.into() })
+}
+
+#[actix_rt::test]
+async fn a_corrupted_level_is_found_and_healed_without_a_word_to_the_shard() {
+    let settings = BookSettings { verify_every: Some(Duration::from_secs(3)), ..book_settings() };
+    let bench = Bench::with(settings).await;
+    bench.feed(FeedItem::Open { channels: vec![Channel::Depth] });
+    bench.sync(13).await;
+    let venue = SNAPSHOT.replace(r#"["99.98","2"]"#, r#"["99.99","1"],["99.98","2"]"#);
+    let at = |id: u64| answer(venue.replace("12", &id.to_string()));
+
+    let job = bench.asked_in_time().await;
+    assert_eq!((job.priority, job.deadline), (Priority::History, Duration::from_secs(60)));
+    job.reply.send(at(13)).unwrap();
+    bench.sees(|detail| detail.verification.verifications == 1).await;
+    bench.sees(|detail| detail.verification.verified_by == Some("rest_diff")).await;
+
+    assert!(bench.book.actor.ask(CorruptLevel, LONG).await.unwrap());
+    let job = bench.asked_in_time().await;
+    job.reply.send(at(13)).unwrap();
+    bench.sees(|detail| detail.cause == "diverged" && detail.verification.divergences == 1).await;
+    bench.sync(15).await;
+    bench.sees(|detail| detail.book_state == "live" && detail.verification.divergent_levels == 1).await;
+    assert_eq!(bench.book.renewals.try_recv(), None);
+
+    let job = bench.asked_in_time().await;
+    let missing = RestAnswer { status: 404, retry_after: None, body: b"{}".to_vec() };
+    job.reply.send(Ok(missing)).unwrap();
+    bench.sees(|detail| detail.verification.verify_failed == 1 && detail.book_state == "live").await;
+}
+
+#[actix_rt::test]
+async fn a_book_without_its_line_is_polled_and_served_as_polled() {
+    let seconds = Duration::from_secs;
+    let poll = PollRules { after: seconds(5), every: seconds(5), levels: 100 };
+    let bench = Bench::with(BookSettings { poll: Some(poll), ..book_settings() }).await;
+    bench.feed(FeedItem::Open { channels: vec![Channel::Depth] });
+    bench.sync(13).await;
+    bench.feed(FeedItem::Reset { channels: vec![Channel::Depth], cause: "lost" });
+    bench.sees(|detail| detail.cause == "disconnected").await;
+
+    let job = bench.asked_in_time().await;
+    assert_eq!(job.priority, Priority::Live);
+    job.reply.send(answer(SNAPSHOT.replace("12", "40"))).unwrap();
+    bench.sees(|detail| detail.book_state == "polled" && detail.polled == 1).await;
+    assert_eq!(bench.state(), SampleState::Polled);
+    let answered = bench.book.actor.ask(GetBook { levels: 1 }, LONG).await.unwrap();
+    assert_eq!((answered.state, answered.last_id, answered.bids.len()), (SampleState::Polled, Some(40), 1));
+
+    // The next poll is under way when the stream comes back: it is given up, the snapshot is asked at once.
+    let job = bench.asked_in_time().await;
+    bench.feed(FeedItem::Open { channels: vec![Channel::Depth] });
+    bench.sync(51).await;
+    assert!(eventually(LONG, || job.reply.is_closed()).await, "nobody waits for the poll");
+    bench.sees(|detail| detail.book_state == "live" && detail.polled == 1).await;
 }

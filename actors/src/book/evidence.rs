@@ -2,11 +2,12 @@
 //!
 //! Quotes and depth of one instrument share one sequence of update ids (Binance): while quotes carry ids that the book
 //! has not reached for longer than the depth stream's pace allows, the depth stream is dead. While depth changes the
-//! best levels and the quotes do not follow, the quote stream is.
+//! best levels and the quotes do not follow, the quote stream is. A trade beyond the book's best prices that no depth update
+//! follows, and a REST book that changes while no update tells of it, convict the depth stream too.
 
 use std::time::Duration;
 
-use crate::stream::reconnect::as_micros;
+use crate::kernel::clock::micros;
 
 /// What was last heard of quotes and depth.
 #[derive(Debug)]
@@ -14,6 +15,10 @@ pub struct Evidence {
     tolerance_us: i64,
     /// Since when quotes have been ahead of the book, and the newest id they had.
     ahead: Option<Ahead>,
+    /// Since when a trade has stood beyond the best prices.
+    through_since_us: Option<i64>,
+    /// The REST book has changed since the stream spoke.
+    rest_moved: bool,
     disagrees_since_us: Option<i64>,
     last_depth_us: Option<i64>,
     last_quote_us: Option<i64>,
@@ -29,8 +34,10 @@ impl Evidence {
     /// Nothing has been heard. `tolerance` covers the pace of the depth stream.
     pub fn new(tolerance: Duration) -> Self {
         Self {
-            tolerance_us: as_micros(tolerance),
+            tolerance_us: micros(tolerance),
             ahead: None,
+            through_since_us: None,
+            rest_moved: false,
             disagrees_since_us: None,
             last_depth_us: None,
             last_quote_us: None,
@@ -45,9 +52,21 @@ impl Evidence {
         }
     }
 
+    /// A trade came at a price beyond the best one of the book, later than anything that the book contains.
+    pub fn on_trade_through(&mut self, now_us: i64) {
+        self.through_since_us.get_or_insert(now_us);
+    }
+
+    /// The venue's book, asked for over REST, is not what it was the last time.
+    pub const fn on_rest_moved(&mut self) {
+        self.rest_moved = true;
+    }
+
     /// A depth update came, which ends at this id.
     pub fn on_depth(&mut self, last_id: u64, now_us: i64) {
         self.last_depth_us = Some(now_us);
+        self.through_since_us = None;
+        self.rest_moved = false;
         if self.ahead.is_some_and(|ahead| ahead.id <= last_id) {
             self.ahead = None;
         }
@@ -56,6 +75,7 @@ impl Evidence {
     /// The book has been loaded anew.
     pub fn synced(&mut self, now_us: i64) {
         self.ahead = self.ahead.map(|ahead| Ahead { since_us: now_us, ..ahead });
+        self.through_since_us = None;
         self.disagrees_since_us = None;
     }
 
@@ -64,17 +84,18 @@ impl Evidence {
         *self = Self::new(Duration::from_micros(self.tolerance_us.unsigned_abs()));
     }
 
-    /// Whether the depth stream, and whether the quote stream, is to be doubted. `disagrees` tells that the best
-    /// prices of both differ now.
+    /// Whether the depth stream, and whether the quote stream, is to be doubted. `book_id` is what the stream has brought
+    /// the book to; `disagrees` tells that the best prices of both differ now.
     pub fn suspects(&mut self, book_id: Option<u64>, disagrees: bool, now_us: i64) -> (bool, bool) {
         if let (Some(ahead), Some(id)) = (self.ahead, book_id)
             && ahead.id <= id
         {
             self.ahead = None;
         }
-        let depth = self.ahead.is_some_and(|ahead| now_us - ahead.since_us > self.tolerance_us);
-        if depth {
-            self.ahead = None;
+        let since_us = [self.ahead.map(|ahead| ahead.since_us), self.through_since_us];
+        let depth = since_us.into_iter().flatten().any(|since| now_us - since > self.tolerance_us);
+        if depth || self.rest_moved {
+            (self.ahead, self.through_since_us, self.rest_moved) = (None, None, false);
             return (true, false);
         }
         (false, self.quote_is_dead(disagrees, now_us))
@@ -131,6 +152,39 @@ mod tests {
             }
         }
         assert_eq!(found, Some(5));
+    }
+
+    #[test]
+    fn a_trade_beyond_the_best_price_convicts_a_book_that_does_not_follow() {
+        let mut evidence = evidence();
+        evidence.on_depth(100, 0);
+        evidence.on_trade_through(S);
+        assert_eq!(evidence.suspects(Some(100), false, 3 * S), (false, false));
+        evidence.on_depth(101, 4 * S);
+        assert_eq!(evidence.suspects(Some(101), false, 9 * S), (false, false), "the book has followed");
+        evidence.on_trade_through(10 * S);
+        evidence.on_trade_through(12 * S);
+        assert_eq!(evidence.suspects(Some(101), false, 13 * S), (false, false));
+        assert_eq!(evidence.suspects(Some(101), false, 13 * S + 1), (true, false));
+        assert_eq!(
+            evidence.suspects(Some(101), false, 60 * S),
+            (false, false),
+            "each conviction takes new evidence"
+        );
+        evidence.on_trade_through(61 * S);
+        evidence.synced(62 * S);
+        assert_eq!(evidence.suspects(Some(200), false, 99 * S), (false, false), "the new book contains it");
+    }
+
+    #[test]
+    fn a_rest_book_that_moves_without_the_stream_convicts_it() {
+        let mut evidence = evidence();
+        evidence.on_rest_moved();
+        assert_eq!(evidence.suspects(None, false, S), (true, false));
+        assert_eq!(evidence.suspects(None, false, 2 * S), (false, false));
+        evidence.on_rest_moved();
+        evidence.on_depth(5, 3 * S);
+        assert_eq!(evidence.suspects(None, false, 4 * S), (false, false));
     }
 
     #[test]

@@ -6,12 +6,23 @@
 mod actor_tests;
 pub mod core;
 pub mod evidence;
+pub mod gaps;
+#[cfg(test)]
+mod ledger_tests;
 pub mod outbox;
+pub mod polling;
+mod probes;
+mod repair;
 pub mod rows;
 pub mod sample;
 pub mod series;
 #[cfg(test)]
 mod tests;
+pub mod verify;
+#[cfg(test)]
+mod verify_tests;
+#[cfg(test)]
+mod watch_tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,10 +32,9 @@ use actix::{
     fut::{wrap_future, wrap_stream},
 };
 use fathom_market::{
-    batch::Batch,
     event::Level,
     instrument::{Instrument, InstrumentIdx},
-    plan::{Priority, RestAnswer},
+    plan::{Priority, RequestSpec, RestAnswer},
     sample::SampleState,
     ticks::Tick,
 };
@@ -33,15 +43,24 @@ use fathom_venues::Venue;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use self::core::{Action, BookCore};
+#[cfg(any(test, feature = "fault-injection"))]
+pub use self::probes::CorruptLevel;
+pub use self::probes::Verification;
+use self::{
+    core::{Action, BookCore},
+    gaps::{GapRules, GapTracker, SharedGaps},
+    probes::Probes,
+};
 use crate::{
     board::MinuteBoard,
-    directory::BookCell,
+    directory::{BookCell, Directory},
     feed::{FeedItem, RenewStream},
     history::{CaughtUp, HistoryJob, RestJob},
-    kernel::{ExitReason, Fault, Inbox, Lifeline, Outlet, SendError, Service},
+    kernel::{ExitReason, Fault, Inbox, Lifeline, Outlet, Service},
+    latency::Latency,
     service_actor,
     settings::{BookSettings, DepthSettings},
+    writer::RowSink,
 };
 
 const TICK: Duration = Duration::from_millis(100);
@@ -70,15 +89,44 @@ pub struct BookSpec {
     /// Which candle series are caught up.
     pub caught_up: CaughtUp,
     /// Rows to the writer.
-    pub writer: Outlet<Batch>,
+    pub writer: RowSink,
     /// Samples to the aggregators.
     pub board: Arc<MinuteBoard>,
     /// What readers see.
     pub cell: Arc<BookCell>,
+    /// Where it counts how old what it applies is.
+    pub applied: Arc<Latency>,
+    /// The gap ledger.
+    pub ledger: BookLedger,
     /// Book settings.
     pub settings: BookSettings,
     /// Depth settings.
     pub depth: DepthSettings,
+}
+
+/// What the instances of a book's actor share of the gap ledger.
+#[derive(Clone)]
+pub struct BookLedger {
+    gaps: SharedGaps,
+    directory: Arc<Directory>,
+}
+
+impl BookLedger {
+    /// The ledger of an instrument; its gaps are shown on the directory's board.
+    pub fn new(
+        venue: &dyn Venue,
+        instrument: &Instrument,
+        settings: &BookSettings,
+        directory: Arc<Directory>,
+    ) -> Self {
+        let rules = GapRules {
+            depth: venue.sync_rule(instrument.market),
+            trades: venue.trade_ids(instrument.market),
+            keeps_trades: settings.raw_tables.contains(&fathom_market::table::Table::Trades),
+            repair: settings.repair,
+        };
+        Self { gaps: SharedGaps::new(GapTracker::new(instrument.id, rules)), directory }
+    }
 }
 
 /// What a book publishes for health.
@@ -112,6 +160,11 @@ pub struct BookDetail {
     pub rejects: BTreeMap<&'static str, u64>,
     /// Rows refused because the writer could not take them, by table.
     pub refused_rows: BTreeMap<&'static str, u64>,
+    /// Times that it was loaded over REST because its stream was away.
+    pub polled: u64,
+    /// How it was compared with the venue's own book.
+    #[serde(flatten)]
+    pub verification: Verification,
 }
 
 /// The actor of one instrument.
@@ -120,6 +173,8 @@ pub struct BookActor {
     spec: BookSpec,
     core: BookCore,
     fetch: Option<SpawnHandle>,
+    probes: Probes,
+    repair: Option<SpawnHandle>,
     ticks: u32,
 }
 
@@ -130,10 +185,13 @@ impl BookActor {
     pub fn new(life: Lifeline, spec: BookSpec) -> Self {
         let rule = spec.venue.sync_rule(spec.instrument.market);
         let now_us = life.clock().now_us();
-        let core =
+        let mut core =
             BookCore::new(spec.instrument.clone(), rule, spec.settings.clone(), spec.depth.clone(), now_us)
-                .catching_up(spec.caught_up.clone(), spec.idx);
-        Self { life, spec, core, fetch: None, ticks: 0 }
+                .catching_up(spec.caught_up.clone(), spec.idx)
+                .tracking(spec.ledger.gaps.clone());
+        core.outbox().attach(spec.writer.account().clone());
+        let core = probes::verifiable(core, &spec);
+        Self { life, spec, core, fetch: None, probes: Probes::default(), repair: None, ticks: 0 }
     }
 
     fn now_us(&self) -> i64 {
@@ -145,15 +203,21 @@ impl BookActor {
         let now_us = self.now_us();
         let mut actions = Vec::new();
         for item in items {
+            let received_us = item.received_us();
             self.core.on_item(item, now_us, &mut actions);
+            if let Some(received_us) = received_us {
+                self.spec.applied.record(self.now_us() - received_us);
+            }
             // A sample is taken where its boundary stands in the feed, before what follows it.
             self.perform(&mut actions, now_us);
         }
         self.life.fresh();
+        self.tell_ledger();
         if self.core.outbox().is_ready() {
             self.send_rows();
         }
         self.tend_snapshot(now_us, ctx);
+        self.tend_repair(ctx);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
@@ -161,11 +225,30 @@ impl BookActor {
         let mut actions = Vec::new();
         self.core.on_tick(now_us, &mut actions);
         self.perform(&mut actions, now_us);
+        self.recall(now_us);
+        self.tell_ledger();
         self.send_rows();
         self.tend_snapshot(now_us, ctx);
+        self.tend_probes(now_us, ctx);
+        self.tend_repair(ctx);
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(PUBLISH_EVERY_TICKS) {
             self.publish(now_us);
+        }
+    }
+
+    fn recall(&mut self, now_us: i64) {
+        if self.core.awaits_recall()
+            && let Some(left) = self.spec.ledger.directory.recall().of(self.spec.instrument.id)
+        {
+            self.core.recall(&left.marks, &left.open, now_us);
+        }
+    }
+
+    /// Shows and stores what changed in the gap ledger.
+    fn tell_ledger(&mut self) {
+        for gap in self.core.ledger() {
+            self.spec.ledger.directory.gaps().put(gap);
         }
     }
 
@@ -202,20 +285,29 @@ impl BookActor {
         let Some(delay) = self.core.wants_snapshot(now_us) else { return };
         let (request, limit) =
             self.spec.venue.snapshot_request(&self.spec.instrument, self.spec.snapshot_levels);
-        let (reply, answer) = oneshot::channel();
-        let job = RestJob { request, priority: Priority::Resync, deadline: SNAPSHOT_DEADLINE, reply };
         let epoch = self.core.keeper_mut().begin_sync();
-        let history = self.spec.history.clone();
-        let asking = async move {
-            tokio::time::sleep(delay).await;
-            if history.offer(HistoryJob::Rest(job)).is_err() {
-                return None;
-            }
-            answer.await.ok()
-        };
+        let asking = self.ask_venue(delay, request, Priority::Resync, SNAPSHOT_DEADLINE);
         let task = wrap_future::<_, Self>(asking)
             .map(move |answer, actor, ctx| actor.on_snapshot(epoch, limit, answer, ctx));
         self.fetch = Some(ctx.spawn(task));
+    }
+
+    /// Asks the venue over the market's REST actor after a delay; `None` when that has no room or drops the request.
+    fn ask_venue(
+        &self,
+        delay: Duration,
+        request: RequestSpec,
+        priority: Priority,
+        deadline: Duration,
+    ) -> impl Future<Output = Option<Answer>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        let job = HistoryJob::Rest(RestJob { request, priority, deadline, reply });
+        let history = self.spec.history.clone();
+        async move {
+            tokio::time::sleep(delay).await;
+            history.offer(job).ok()?;
+            answer.await.ok()
+        }
     }
 
     fn on_snapshot(&mut self, epoch: u64, limit: usize, answer: Option<Answer>, ctx: &mut Context<Self>) {
@@ -250,10 +342,8 @@ impl BookActor {
 
     fn send_rows(&mut self) {
         let writer = &self.spec.writer;
-        self.core.outbox().send(|batch| match writer.offer(batch) {
-            Ok(_) => Ok(()),
-            Err(SendError::Full(batch) | SendError::Closed(batch)) => Err(batch),
-        });
+        self.core.outbox().send(|batch| writer.hand(batch));
+        self.core.sent();
     }
 
     fn publish(&mut self, now_us: i64) {
@@ -293,6 +383,8 @@ impl BookActor {
             crossed: counters.crossed,
             rejects: self.core.rejects().clone(),
             refused_rows: refused,
+            polled: counters.polled,
+            verification: probes::verification(self.core.verifier()),
         }
     }
 }
@@ -312,7 +404,7 @@ impl Service for BookActor {
         ctx.run_interval(TICK, Self::tick);
         let now_us = self.now_us();
         if self.life.generation() > 1 {
-            self.core.assume_open(now_us);
+            self.core.resume(now_us);
         }
         self.publish(now_us);
         Ok(())
@@ -326,14 +418,20 @@ impl Service for BookActor {
         }
         self.perform(&mut actions, now_us);
         self.core.finish(now_us);
+        self.tell_ledger();
+        self.send_rows();
+        // What those rows filled is told once they have left.
+        self.tell_ledger();
         self.send_rows();
         if self.core.outbox().is_empty() {
+            self.core.ended();
             return ctx.stop();
         }
         // The writer's inbox is full: what is left is offered again until it has gone, or the grace is over.
         ctx.run_interval(DRAIN_AGAIN, |actor, ctx| {
             actor.send_rows();
             if actor.core.outbox().is_empty() {
+                actor.core.ended();
                 ctx.stop();
             }
         });
@@ -390,6 +488,22 @@ impl Handler<GetBook> for BookActor {
             bids,
             asks,
         })
+    }
+}
+
+/// Gives the book up and loads it anew; its lines are not touched.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Resync;
+
+impl Handler<Resync> for BookActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Resync, ctx: &mut Context<Self>) {
+        let now_us = self.now_us();
+        self.core.resync(now_us);
+        self.tend_snapshot(now_us, ctx);
+        self.publish(now_us);
     }
 }
 

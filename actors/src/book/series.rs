@@ -74,6 +74,11 @@ impl Series {
         self.stored.get(&candle.timeframe).is_some_and(|last| *last >= candle.open_ms)
     }
 
+    /// Start of the last closed candle up to which nothing is missing.
+    pub fn stored_ms(&self, timeframe: Timeframe) -> Option<i64> {
+        self.stored.get(&timeframe).copied()
+    }
+
     fn reach(&mut self, candle: &Candle) {
         let last = self.stored.entry(candle.timeframe).or_insert(candle.open_ms);
         *last = candle.open_ms.max(*last);
@@ -82,29 +87,13 @@ impl Series {
 
 #[cfg(test)]
 mod tests {
-    use rust_decimal::Decimal;
-
     use super::*;
+    use crate::fixtures;
 
     const MINUTE: i64 = 60_000;
 
     fn candle(minute: i64, closed: bool) -> Candle {
-        let one = Decimal::ONE;
-        Candle {
-            timeframe: Timeframe::M1,
-            open_ms: minute * MINUTE,
-            close_ms: minute * MINUTE + MINUTE - 1,
-            open: one,
-            high: one,
-            low: one,
-            close: one,
-            volume: one,
-            quote_volume: one,
-            trades: 1,
-            taker_buy_volume: one,
-            taker_buy_quote_volume: one,
-            closed,
-        }
+        fixtures::candle(minute * MINUTE, closed)
     }
 
     #[test]

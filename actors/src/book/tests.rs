@@ -221,9 +221,12 @@ fn no_snapshot_is_asked_before_depth_speaks_or_is_open_and_quiet() {
     bench.delta(11, 12, &[(9999, 1)], &[]);
     assert_eq!(bench.wanted(), Some(Duration::ZERO), "depth spoke");
     let mut later = Bench::new();
-    later.core.assume_open(START);
+    later.core.resume(START);
     later.pass(4 * S, |_| {});
-    assert_eq!(later.wanted(), Some(Duration::ZERO), "a later instance takes its line for open");
+    assert_eq!(later.wanted(), None, "a later instance knows nothing of its line");
+    later.item(FeedItem::Open { channels: vec![Channel::Depth] });
+    later.pass(4 * S, |_| {});
+    assert_eq!(later.wanted(), Some(Duration::ZERO), "the next pulse told it");
 }
 
 #[test]

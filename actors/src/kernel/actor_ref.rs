@@ -10,9 +10,10 @@ use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
+use super::cell::State;
 use super::clock::between;
 use super::exit::ActorId;
-use super::slot::{SlotCore, State};
+use super::slot::SlotCore;
 
 /// Why an ask got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +105,7 @@ impl<A: Actor<Context = Context<A>>> ActorRef<A> {
         }
     }
 
-    /// The generation of the newest instance, counted from 1.
+    /// The generation of the current instance, or of the last one; counted from 1.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.core.generation()
@@ -122,7 +123,7 @@ impl<A: Actor<Context = Context<A>>> ActorRef<A> {
         let retry_after = wait.max(Duration::from_millis(50));
         match state {
             State::Stopped => AskError::Stopped,
-            State::Paused | State::Failed => AskError::Unavailable { retry_after },
+            State::Paused | State::Failed | State::Quarantined => AskError::Unavailable { retry_after },
             _ => AskError::Restarting { retry_after },
         }
     }

@@ -42,6 +42,14 @@ impl BreakerSpec {
     }
 }
 
+impl BreakerSpec {
+    /// The longest it stays open.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.open_max
+    }
+}
+
 impl Default for BreakerSpec {
     /// 10 s, doubling to 2 min.
     fn default() -> Self {

@@ -7,14 +7,21 @@ use std::any::Any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::cell::{Call, Cell, GenerationRecord, Request, RestartMode, Stage, Wanted};
 use super::clock::{Micros, between, micros};
 use super::exit::ActorId;
 use super::health::{ActorHealth, HealthReport, actor_health, report};
 use super::inbox::InboxHealth;
 use super::lifeline::locked;
 use super::operations::{NewOperation, Operation, OperationId, Operations};
+use super::quarantine::{Hold, HoldKind};
 use super::registry::Registry;
-use super::slot::{Cell, GenerationRecord, Request, RestartMode, Wanted};
+use super::spec::Cascade;
+
+/// How long the next instance has to take over where nothing is said.
+const HANDOVER_DEADLINE: Duration = Duration::from_secs(30);
+/// The longest that may be asked for.
+const MAX_HANDOVER_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +47,12 @@ pub enum ControlError {
         /// When one more is granted.
         retry_after: Duration,
     },
+    /// It is kept down on purpose (423); a restart may be forced.
+    #[error("quarantined: {why}")]
+    Quarantined {
+        /// Why it is kept down.
+        why: String,
+    },
     /// Not possible in its state (503).
     #[error("not possible now: {0}")]
     Unavailable(&'static str),
@@ -56,6 +69,12 @@ pub struct RestartRequest {
     pub if_generation: Option<u64>,
     /// Who asks, for the log.
     pub requested_by: String,
+    /// How long the next instance of a handover has to take over: 30 s where nothing is said, at most 10 min.
+    pub deadline: Option<Duration>,
+    /// Who of its group is restarted with it; without a group nobody is.
+    pub cascade: Cascade,
+    /// Whether a quarantine is lifted for it.
+    pub force: bool,
 }
 
 /// See the head of the module; cheap to clone.
@@ -77,11 +96,22 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub fn restart(&self, id: &ActorId, request: RestartRequest) -> Result<OperationId, ControlError> {
-        let RestartRequest { mode, reason, if_generation, requested_by } = request;
-        let grant = || locked(&self.restarts).take(&self.env);
+        let RestartRequest { mode, reason, if_generation, requested_by, deadline, cascade, force } = request;
+        let deadline = deadline.unwrap_or(HANDOVER_DEADLINE).min(MAX_HANDOVER_DEADLINE);
+        let grant = |cell: &Cell| {
+            if !force {
+                not_quarantined(cell)?;
+            }
+            locked(&self.restarts).take(&self.env)
+        };
         self.change(id, "actor.restart", &requested_by, &reason, if_generation, grant, |cell, operation| {
+            if cell.hold.is_some() {
+                cell.lift();
+                cell.call = Some(Call::Lift);
+            }
             cell.wanted = Wanted::Up;
-            cell.request = Some(Request { mode, by: requested_by.clone(), operation: Some(operation) });
+            let by = requested_by.clone();
+            cell.request = Some(Request { mode, deadline, by, cascade, operation: Some(operation) });
         })
     }
 
@@ -90,18 +120,11 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub fn pause(&self, id: &ActorId, by: &str, reason: &str) -> Result<OperationId, ControlError> {
-        self.change(
-            id,
-            "actor.pause",
-            by,
-            reason,
-            None,
-            || Ok(()),
-            |cell, operation| {
-                cell.wanted = Wanted::Paused;
-                cell.operation = Some(operation);
-            },
-        )
+        self.change(id, "actor.pause", by, reason, None, not_quarantined, |cell, operation| {
+            cell.wanted = Wanted::Paused;
+            cell.paused_by = Some((by.to_owned(), reason.to_owned()));
+            cell.operation = Some(operation);
+        })
     }
 
     /// Starts a paused or stopped actor.
@@ -109,22 +132,14 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub fn resume(&self, id: &ActorId, by: &str, reason: &str) -> Result<OperationId, ControlError> {
-        self.change(
-            id,
-            "actor.resume",
-            by,
-            reason,
-            None,
-            || Ok(()),
-            |cell, operation| {
-                if cell.wanted == Wanted::Up {
-                    return self.env.operations.finish(&operation, Ok(()));
-                }
-                cell.wanted = Wanted::Up;
-                cell.next_cause = ("resume".into(), by.to_owned());
-                cell.operation = Some(operation);
-            },
-        )
+        self.change(id, "actor.resume", by, reason, None, not_quarantined, |cell, operation| {
+            if cell.wanted == Wanted::Up {
+                return self.env.operations.finish(&operation, Ok(()));
+            }
+            cell.wanted = Wanted::Up;
+            cell.next_cause = ("resume".into(), by.to_owned());
+            cell.operation = Some(operation);
+        })
     }
 
     /// Stops an actor for good; its name may be used again.
@@ -138,9 +153,56 @@ impl Control {
             by,
             reason,
             None,
-            || Ok(()),
+            |_| Ok(()),
             |cell, operation| {
                 cell.wanted = Wanted::Stopped;
+                cell.hold = None;
+                cell.operation = Some(operation);
+            },
+        )
+    }
+
+    /// Ends the present instance and keeps the actor down until the quarantine is lifted or a restart is forced.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn quarantine(&self, id: &ActorId, by: &str, reason: &str) -> Result<OperationId, ControlError> {
+        let since = self.env.clock.now_us();
+        self.change(
+            id,
+            "actor.quarantine",
+            by,
+            reason,
+            None,
+            |_| Ok(()),
+            |cell, operation| {
+                let why = if reason.is_empty() { "an operator wishes it" } else { reason };
+                cell.quarantine(Hold { why: why.into(), by: by.into(), since, kind: HoldKind::Operator });
+                cell.operation = Some(operation);
+            },
+        )
+    }
+
+    /// Lifts a quarantine, and those that were kept down because of this actor; it is started at once. Of an actor that is
+    /// not quarantined there is nothing to do.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn lift(&self, id: &ActorId, by: &str, reason: &str) -> Result<OperationId, ControlError> {
+        self.change(
+            id,
+            "actor.lift",
+            by,
+            reason,
+            None,
+            |_| Ok(()),
+            |cell, operation| {
+                if cell.hold.is_none() {
+                    return self.env.operations.finish(&operation, Ok(()));
+                }
+                cell.lift();
+                cell.call = Some(Call::Lift);
+                cell.next_cause = ("quarantine lifted".into(), by.to_owned());
                 cell.operation = Some(operation);
             },
         )
@@ -151,22 +213,14 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub fn reset_breaker(&self, id: &ActorId, by: &str, reason: &str) -> Result<OperationId, ControlError> {
-        self.change(
-            id,
-            "breaker.reset",
-            by,
-            reason,
-            None,
-            || Ok(()),
-            |cell, operation| {
-                cell.policy.reset();
-                if let super::slot::Stage::Waiting { .. } = cell.stage {
-                    cell.next_cause = ("breaker reset".into(), by.to_owned());
-                    cell.stage = super::slot::Stage::Due;
-                }
-                self.env.operations.finish(&operation, Ok(()));
-            },
-        )
+        self.change(id, "breaker.reset", by, reason, None, not_quarantined, |cell, operation| {
+            cell.policy.reset();
+            if let Stage::Waiting { .. } = cell.stage {
+                cell.next_cause = ("breaker reset".into(), by.to_owned());
+                cell.stage = Stage::Due;
+            }
+            self.env.operations.finish(&operation, Ok(()));
+        })
     }
 
     /// One operation, while it is remembered.
@@ -235,8 +289,8 @@ impl Control {
     pub fn inject(&self, id: &ActorId, fault: super::service::Inject) -> Result<(), ControlError> {
         let slot = self.env.slot(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
         let cell = locked(&slot.core().cell);
-        let commands = cell.commands.as_ref().ok_or(ControlError::Unavailable("the actor does not run"))?;
-        let sent = commands.try_send(super::lifeline::Command::Inject(fault));
+        let live = cell.live.as_ref().ok_or(ControlError::Unavailable("the actor does not run"))?;
+        let sent = live.commands.try_send(super::lifeline::Command::Inject(fault));
         sent.map_err(|_| ControlError::Unavailable("the actor does not listen"))
     }
 
@@ -248,7 +302,7 @@ impl Control {
         by: &str,
         reason: &str,
         if_generation: Option<u64>,
-        grant: impl FnOnce() -> Result<(), ControlError>,
+        grant: impl FnOnce(&Cell) -> Result<(), ControlError>,
         apply: impl FnOnce(&mut Cell, OperationId),
     ) -> Result<OperationId, ControlError> {
         let slot = self.env.slot(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
@@ -266,7 +320,7 @@ impl Control {
             let waiting = cell.request.as_ref().and_then(|request| request.operation.clone());
             return Err(ControlError::OperationRunning { operation: cell.operation.clone().or(waiting) });
         }
-        grant()?;
+        grant(&cell)?;
         let operation = self.env.operations.begin(NewOperation {
             kind,
             target: id.to_string(),
@@ -280,6 +334,11 @@ impl Control {
         core.wake();
         Ok(operation)
     }
+}
+
+fn not_quarantined(cell: &Cell) -> Result<(), ControlError> {
+    let refused = |hold: &Hold| Err(ControlError::Quarantined { why: hold.why.clone() });
+    cell.hold.as_ref().map_or(Ok(()), refused)
 }
 
 /// So many at once, one more every so often.

@@ -7,13 +7,15 @@ use serde::Serialize;
 
 use super::arbiters::ArbiterHealth;
 use super::breaker::BreakerState;
+use super::cell::{Cell, Exits, Instance, Stage, State};
 use super::clock::{Micros, micros};
 use super::exit::{ActorId, ExitReason, ExitReport};
 use super::inbox::InboxHealth;
 use super::lifeline::locked;
 use super::operations::OperationId;
+use super::quarantine::HoldKind;
 use super::registry::Registry;
-use super::slot::{Cell, Exits, SlotCore, Stage, State};
+use super::slot::SlotCore;
 use super::spec::{Kind, RestartPolicy};
 
 /// Reasons listed at most in a report.
@@ -154,6 +156,8 @@ pub struct ProgressHealth {
     pub handled_total: u64,
     /// Items refused because they made instances panic.
     pub refused_total: u64,
+    /// The tags of those items, hexadecimal.
+    pub poison: Vec<String>,
 }
 
 pub(crate) fn report(env: &Registry) -> HealthReport {
@@ -204,8 +208,10 @@ pub(crate) fn actor_health(env: &Registry, core: &SlotCore) -> ActorHealth {
     let detail = core.board.detail.load_full();
     let cell = locked(&core.cell);
     let progress = progress(core, &cell, now);
-    let (state, why) = state_and_why(core, &cell, &progress);
-    let observation = match (&cell.life, is_silent(&progress)) {
+    let (state, why) = state_and_why(core, &cell, &progress, now);
+    // The present instance goes on working until the next one has taken over.
+    let handed_over = cell.handover_until().is_some() && cell.stage == Stage::Up;
+    let observation = match (&cell.live, is_silent(&progress)) {
         (None, _) => "post_mortem",
         (Some(_), true) => "stale",
         (Some(_), false) => "live",
@@ -216,7 +222,7 @@ pub(crate) fn actor_health(env: &Registry, core: &SlotCore) -> ActorHealth {
         parent: facts.parent.clone(),
         required: facts.required,
         state,
-        verdict: verdict(state, cell.last_exit.as_ref()),
+        verdict: if handed_over { Verdict::Healthy } else { verdict(state, cell.last_exit.as_ref()) },
         why,
         since_us: cell.since,
         generation: cell.generation,
@@ -228,7 +234,7 @@ pub(crate) fn actor_health(env: &Registry, core: &SlotCore) -> ActorHealth {
         exits: cell.exits,
         last_exit: cell.last_exit.clone(),
         operation: cell.operation.clone(),
-        arbiter: cell.arbiter.map(|arbiter| arbiter.0),
+        arbiter: cell.live.as_ref().map(|instance: &Instance| instance.arbiter.0),
         detail_at_us: detail.as_ref().map(|detail| detail.0),
         detail: {
             drop(cell);
@@ -238,7 +244,7 @@ pub(crate) fn actor_health(env: &Registry, core: &SlotCore) -> ActorHealth {
 }
 
 fn progress(core: &SlotCore, cell: &Cell, now: Micros) -> ProgressHealth {
-    let life = cell.life.as_ref();
+    let life = cell.life();
     let busy = life.and_then(|life| life.busy(now));
     let budget = core.facts.liveness.freshness;
     ProgressHealth {
@@ -250,14 +256,19 @@ fn progress(core: &SlotCore, cell: &Cell, now: Micros) -> ProgressHealth {
         stall_after_us: micros(core.facts.liveness.stall_after),
         handled_total: core.board.handled.load(Relaxed),
         refused_total: core.board.refused.load(Relaxed),
+        poison: core.board.poison().iter().map(|tag| format!("{:x}", tag.0)).collect(),
     }
 }
 
 fn supervision(core: &SlotCore, cell: &Cell, now: Micros) -> SupervisionHealth {
     let facts = &core.facts;
+    let probe = cell.hold.as_ref().and_then(|hold| match hold.kind {
+        HoldKind::Culprit(probes) if !probes.running => Some(probes.next),
+        _ => None,
+    });
     let next_at_us = match cell.stage {
         Stage::Waiting { until, .. } => Some(until),
-        _ => None,
+        _ => probe,
     };
     SupervisionHealth {
         restart: facts.restart,
@@ -271,25 +282,28 @@ fn supervision(core: &SlotCore, cell: &Cell, now: Micros) -> SupervisionHealth {
     }
 }
 
-fn state_and_why(core: &SlotCore, cell: &Cell, progress: &ProgressHealth) -> (State, Vec<String>) {
+fn state_and_why(
+    core: &SlotCore,
+    cell: &Cell,
+    progress: &ProgressHealth,
+    now: Micros,
+) -> (State, Vec<String>) {
     let state = cell.state();
     let mut why = locked(&core.board.degraded).clone();
     if state != State::Running {
-        if let Some(exit) = cell.last_exit.as_ref().filter(|_| state != State::Paused) {
-            why.push(exit.reason.to_string());
-        }
+        why.extend(super::why::why(state, cell, &core.facts, now));
         return (state, why);
     }
     if is_silent(progress) {
-        why.push(format!(
-            "no progress for {} ms",
-            progress.beat_age_us.max(progress.busy_us).unwrap_or(0) / 1000
-        ));
+        let silent_ms = progress.beat_age_us.max(progress.busy_us).unwrap_or(0) / 1000;
+        let allowed_ms = progress.stall_after_us / 1000;
+        why.push(format!("no progress for {silent_ms} ms, restarted after {allowed_ms} ms"));
     }
     if let (Some(age), Some(budget)) = (progress.freshness_us, progress.freshness_budget_us)
         && age > budget
     {
-        why.push(format!("nothing useful for {} ms", age / 1000));
+        let (age_ms, budget_ms) = (age / 1000, budget / 1000);
+        why.push(format!("nothing useful for {age_ms} ms, expected every {budget_ms} ms"));
     }
     (if why.is_empty() { state } else { State::Degraded }, why)
 }
@@ -305,9 +319,10 @@ fn verdict(state: State, last_exit: Option<&ExitReport>) -> Verdict {
     match state {
         State::Running => Verdict::Healthy,
         State::Degraded | State::Restarting | State::Starting | State::Draining => Verdict::Degraded,
+        State::Warming => Verdict::Degraded,
         State::Paused => Verdict::Degraded,
         State::Stopped if rightly => Verdict::Healthy,
-        State::Backoff | State::Failed | State::Stopped => Verdict::Down,
+        State::Backoff | State::Failed | State::Quarantined | State::Stopped => Verdict::Down,
     }
 }
 
@@ -316,6 +331,7 @@ fn verdict(state: State, last_exit: Option<&ExitReport>) -> Verdict {
 pub fn word(state: State) -> &'static str {
     match state {
         State::Starting => "starting",
+        State::Warming => "warming",
         State::Running => "running",
         State::Degraded => "degraded",
         State::Backoff => "backoff",
@@ -324,5 +340,6 @@ pub fn word(state: State) -> &'static str {
         State::Paused => "paused",
         State::Stopped => "stopped",
         State::Failed => "failed",
+        State::Quarantined => "quarantined",
     }
 }

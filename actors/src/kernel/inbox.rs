@@ -120,6 +120,8 @@ struct Core<T> {
     overflow: Overflow<T>,
     tx: Sender<Ticket<T>>,
     rx: Receiver<Ticket<T>>,
+    /// The one end that instances read from, one at a time: the last to look is the one that is woken.
+    reader: Mutex<Pin<Box<Receiver<Ticket<T>>>>>,
     latest: Mutex<FxHashMap<u64, T>>,
     space: Notify,
     high_water: AtomicUsize,
@@ -144,6 +146,7 @@ pub fn bounded<T: Send + 'static>(
         clock: clock.clone(),
         overflow,
         tx,
+        reader: Mutex::new(Box::pin(rx.clone())),
         rx,
         latest: Mutex::default(),
         space: Notify::new(),
@@ -261,10 +264,11 @@ impl<T: Send + 'static> Outlet<T> {
 
 impl<T: Send + 'static> Inbox<T> {
     /// The items for one instance, to be given to `ctx.add_stream`. It ends only when the queue is closed, and
-    /// hands out nothing once the instance is fenced, so that a blocked predecessor cannot take from its successor.
+    /// hands out nothing once the instance is fenced or succeeded, so that a blocked predecessor cannot take from its
+    /// successor. One instance reads at a time.
     #[must_use]
     pub fn stream(&self, life: &Lifeline) -> InboxStream<T> {
-        InboxStream { rx: Box::pin(self.0.rx.clone()), core: Arc::clone(&self.0), life: life.clone() }
+        InboxStream { core: Arc::clone(&self.0), life: life.clone() }
     }
 
     /// As [`Inbox::stream`], in batches of whatever waits, up to `max`.
@@ -367,6 +371,20 @@ impl<T: Send> Core<T> {
         }
     }
 
+    /// Asked under the lock whether it may read: an instance that no longer may must not put its waker in the place of
+    /// its successor's.
+    fn poll(&self, life: &Lifeline, cx: &mut Context<'_>) -> Poll<Option<Ticket<T>>> {
+        let mut reader = locked(&self.reader);
+        if life.is_barred(cx) {
+            return Poll::Pending;
+        }
+        let polled = reader.as_mut().poll_next(cx);
+        if polled.is_pending() {
+            life.remember(cx);
+        }
+        polled
+    }
+
     fn take(&self, ticket: Ticket<T>) -> Option<T> {
         self.head_at.store(ticket.at, Relaxed);
         self.space.notify_one();
@@ -417,7 +435,6 @@ fn us(duration: Duration) -> u64 {
 
 /// See [`Inbox::stream`].
 pub struct InboxStream<T> {
-    rx: Pin<Box<Receiver<Ticket<T>>>>,
     core: Arc<Core<T>>,
     life: Lifeline,
 }
@@ -428,10 +445,7 @@ impl<T: Send> Stream for InboxStream<T> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = self.get_mut();
         loop {
-            if this.life.is_fenced() {
-                return Poll::Pending; // the instance is being dropped; nobody needs to wake it
-            }
-            match this.rx.as_mut().poll_next(cx) {
+            match this.core.poll(&this.life, cx) {
                 Poll::Ready(Some(ticket)) => match this.core.take(ticket) {
                     Some(item) => return Poll::Ready(Some(item)),
                     None => continue,
@@ -449,6 +463,37 @@ mod tests {
 
     fn queue(overflow: Overflow<u32>) -> (Outlet<u32>, Inbox<u32>) {
         bounded("q", 2, overflow, &Clock::system())
+    }
+
+    /// A future polled by hand, with a look at whether it was woken since.
+    struct Polled<F> {
+        future: Pin<Box<F>>,
+        flag: Arc<Flag>,
+    }
+
+    #[derive(Default)]
+    struct Flag(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    fn by_hand<F: Future>(future: F) -> Polled<F> {
+        Polled { future: Box::pin(future), flag: Arc::default() }
+    }
+
+    impl<F: Future> Polled<F> {
+        fn poll(&mut self) -> Poll<F::Output> {
+            self.flag.0.store(false, Relaxed);
+            let waker = Arc::clone(&self.flag).into();
+            self.future.as_mut().poll(&mut Context::from_waker(&waker))
+        }
+
+        fn is_woken(&self) -> bool {
+            self.flag.0.load(Relaxed)
+        }
     }
 
     fn all(inbox: &Inbox<u32>) -> Vec<u32> {
@@ -522,6 +567,40 @@ mod tests {
         out.offer(2).unwrap();
         assert!(futures_util::poll!(first.next()).is_pending());
         assert_eq!(second.next().await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_succeeded_reader_pauses_and_goes_on_when_its_successor_is_gone() {
+        let (out, inbox) = queue(Overflow::Fault);
+        let (old, new) = (Lifeline::detached("x", Clock::system()), Lifeline::detached("x", Clock::system()));
+        let (mut first, mut second) = (inbox.stream(&old), inbox.stream(&new));
+        let mut waiting = by_hand(first.next());
+        assert!(waiting.poll().is_pending());
+        old.succeed();
+        assert!(futures_util::poll!(second.next()).is_pending());
+        out.offer(1).unwrap();
+        assert!(waiting.poll().is_pending(), "the successor has it");
+        assert_eq!(second.next().await, Some(1));
+        new.fence();
+        out.offer(2).unwrap();
+        old.go_on();
+        assert!(waiting.is_woken(), "nobody else would look");
+        assert_eq!(waiting.poll(), Poll::Ready(Some(2)));
+    }
+
+    #[tokio::test]
+    async fn the_successor_is_woken_though_its_predecessor_waited_first() {
+        let (out, inbox) = queue(Overflow::Fault);
+        let (old, new) = (Lifeline::detached("x", Clock::system()), Lifeline::detached("x", Clock::system()));
+        let (mut first, mut second) = (inbox.stream(&old), inbox.stream(&new));
+        let mut stuck = by_hand(first.next());
+        assert!(stuck.poll().is_pending());
+        old.fence();
+        let mut next = by_hand(second.next());
+        assert!(next.poll().is_pending());
+        out.offer(1).unwrap();
+        assert!(next.is_woken());
+        assert_eq!(next.poll(), Poll::Ready(Some(1)));
     }
 
     #[test]

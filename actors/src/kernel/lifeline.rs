@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Waker};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Context};
@@ -109,6 +110,16 @@ struct Op {
     since: Micros,
 }
 
+/// Where the instance stands between the one before and the one after it.
+#[derive(Default)]
+struct Succession {
+    predecessor: AtomicBool,
+    takeover: Mutex<Option<serde_json::Value>>,
+    succeeded: AtomicBool,
+    /// Who looks again when the successor is gone.
+    waiting: Mutex<Vec<Waker>>,
+}
+
 struct Life {
     id: ActorId,
     generation: u64,
@@ -119,6 +130,8 @@ struct Life {
     fenced: AtomicBool,
     beat: AtomicI64,
     fresh: AtomicI64,
+    ready_at: AtomicI64,
+    succession: Succession,
     activity: Mutex<Activity>,
     reason: Mutex<Option<ExitReason>>,
     commands: Mutex<Option<async_channel::Receiver<Command>>>,
@@ -153,6 +166,8 @@ impl Lifeline {
             fenced: AtomicBool::new(false),
             beat: AtomicI64::new(now),
             fresh: AtomicI64::new(now),
+            ready_at: AtomicI64::new(0),
+            succession: Succession::default(),
             activity: Mutex::default(),
             reason: Mutex::default(),
             commands: Mutex::new(commands),
@@ -253,10 +268,31 @@ impl Lifeline {
         self.0.fenced.load(SeqCst)
     }
 
-    /// Publishes the state for health and for typed readers; ignored once the instance is fenced. It stays
-    /// readable after the end.
+    /// Whether an instance before this one still works, and stops once this one calls [`Lifeline::took_over`].
+    #[must_use]
+    pub fn has_predecessor(&self) -> bool {
+        self.0.succession.predecessor.load(SeqCst)
+    }
+
+    /// Whether the next instance works beside this one. It gets the asks and the items from then on, and what it
+    /// publishes counts; false again should it be thrown away before it took over.
+    #[must_use]
+    pub fn is_succeeded(&self) -> bool {
+        self.0.succession.succeeded.load(SeqCst)
+    }
+
+    /// Says that this instance does the work of its predecessor, which is asked to stop; `effect` is what it cost, for
+    /// the operation. The first call counts; without a predecessor it says nothing.
+    pub fn took_over(&self, effect: serde_json::Value) {
+        if self.has_predecessor() {
+            locked(&self.0.succession.takeover).get_or_insert(effect);
+        }
+    }
+
+    /// Publishes the state for health and for typed readers; ignored once the instance is fenced, and while it is
+    /// succeeded. It stays readable after the end.
     pub fn publish<D: Serialize + Send + Sync + 'static>(&self, detail: D) {
-        if !self.is_fenced() {
+        if !self.is_fenced() && !self.is_succeeded() {
             let detail: Arc<dyn AnyDetail> = Arc::new(detail);
             self.0.board.detail.store(Some(Arc::new((self.0.clock.now_us(), detail))));
         }
@@ -264,7 +300,7 @@ impl Lifeline {
 
     /// Says in which respects the actor works below its promise; empty when it keeps it. At most 8 are kept.
     pub fn degraded(&self, mut why: Vec<String>) {
-        if !self.is_fenced() {
+        if !self.is_fenced() && !self.is_succeeded() {
             why.truncate(8);
             *locked(&self.0.board.degraded) = why;
         }
@@ -275,11 +311,64 @@ impl Lifeline {
     }
 
     pub(crate) fn ready(&self) {
+        self.0.ready_at.store(self.0.clock.now_us(), Relaxed);
         locked(&self.0.activity).ready = true;
     }
 
     pub(crate) fn is_ready(&self) -> bool {
         locked(&self.0.activity).ready
+    }
+
+    pub(crate) fn ready_us(&self) -> Micros {
+        self.0.ready_at.load(Relaxed)
+    }
+
+    /// Another instance still works, and this one is to take over from it.
+    pub(crate) fn follow(&self) {
+        self.0.succession.predecessor.store(true, SeqCst);
+    }
+
+    /// The one before is gone.
+    pub(crate) fn stand_alone(&self) {
+        self.0.succession.predecessor.store(false, SeqCst);
+    }
+
+    pub(crate) fn takeover(&self) -> Option<serde_json::Value> {
+        locked(&self.0.succession.takeover).clone()
+    }
+
+    pub(crate) fn succeed(&self) {
+        self.0.succession.succeeded.store(true, SeqCst);
+    }
+
+    /// The successor is gone: whoever waited for items looks again.
+    pub(crate) fn go_on(&self) {
+        let mut waiting = locked(&self.0.succession.waiting);
+        self.0.succession.succeeded.store(false, SeqCst);
+        let woken = std::mem::take(&mut *waiting);
+        drop(waiting);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the instance may not take items now. While it is only succeeded, the task is woken when that is over.
+    pub(crate) fn is_barred(&self, cx: &TaskContext<'_>) -> bool {
+        if self.is_fenced() || !self.is_succeeded() {
+            return self.is_fenced();
+        }
+        self.remember(cx);
+        self.is_succeeded()
+    }
+
+    /// The task waits for items: it is woken when a successor, which may have taken its place, is thrown away.
+    pub(crate) fn remember(&self, cx: &TaskContext<'_>) {
+        let mut waiting = locked(&self.0.succession.waiting);
+        if waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            return;
+        }
+        if waiting.len() == MAX_BUSY {
+            waiting.remove(0);
+        }
+        waiting.push(cx.waker().clone());
     }
 
     pub(crate) fn stopping(&self) {

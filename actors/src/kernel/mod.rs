@@ -40,18 +40,23 @@ mod actor_ref;
 mod arbiters;
 mod backoff;
 mod breaker;
+mod cell;
 pub mod clock;
 mod control;
+mod ending;
 mod exit;
 mod guardian;
+mod handover;
 mod health;
 pub mod inbox;
 mod isolate;
 mod lifeline;
 mod operations;
 mod policy;
+mod quarantine;
 mod reconcile;
 mod registry;
+mod rounds;
 pub mod service;
 mod shutdown;
 mod slot;
@@ -61,6 +66,7 @@ mod supervisor;
 pub mod testkit;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +77,7 @@ pub use actor_ref::{ActorRef, AskError};
 pub use arbiters::{ArbiterHealth, ArbiterId};
 pub use backoff::{Backoff, SpecError};
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Threshold};
+pub use cell::{Exits, GenerationRecord, RestartMode, State};
 pub use clock::{Clock, ManualClock, Micros};
 pub use control::{Control, ControlError, RestartRequest};
 pub use exit::{ActorId, ExitReason, ExitReport, Fault, ItemTag, Phase};
@@ -87,9 +94,9 @@ pub use registry::KernelConfig;
 pub use service::Inject;
 pub use service::Service;
 pub use shutdown::{Culprit, ShutdownReport};
-pub use slot::{Exits, GenerationRecord, RestartMode, State};
 pub use spec::{
-    ChildBuilder, ChildFacts, ChildSpec, Factory, Kind, LivenessSpec, Placement, RestartLimits, RestartPolicy,
+    Cascade, ChildBuilder, ChildFacts, ChildSpec, Factory, Kind, LivenessSpec, Placement, RestartLimits,
+    RestartPolicy, Strategy,
 };
 pub use supervisor::{SpawnError, Supervisor};
 

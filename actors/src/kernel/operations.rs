@@ -178,9 +178,13 @@ impl Operations {
         self.change(id, |operation| operation.to_generation = Some(generation));
     }
 
-    /// Notes what the operation cost.
+    /// Notes what the operation cost; of two objects the later adds its fields to the earlier.
     pub fn effect(&self, id: &OperationId, effect: serde_json::Value) {
-        self.change(id, |operation| operation.effect = Some(effect));
+        use serde_json::Value::Object;
+        self.change(id, |operation| match (&mut operation.effect, effect) {
+            (Some(Object(known)), Object(more)) => known.extend(more),
+            (known, effect) => *known = Some(effect),
+        });
     }
 
     /// Notes the end.

@@ -11,7 +11,7 @@ use super::spec::{RestartLimits, RestartPolicy};
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Start the next instance after a delay.
+    /// Start the next instance after a delay; none after a healthy life.
     Restart {
         /// The delay.
         after: Duration,
@@ -20,6 +20,8 @@ pub enum Decision {
     OpenBreaker {
         /// How long to wait.
         wait: Duration,
+        /// How often that was decided since the child was last healthy, this time included.
+        in_a_row: u32,
     },
     /// Its life is over, and rightly so.
     Stop,
@@ -32,6 +34,7 @@ pub struct Policy {
     backoff: Backoff,
     breaker: Breaker,
     attempt: u32,
+    openings: u32,
 }
 
 impl Policy {
@@ -44,10 +47,11 @@ impl Policy {
         breaker: BreakerSpec,
     ) -> Self {
         let threshold = Threshold { failures: limits.max.saturating_add(1), window: limits.window };
-        Self { restart, backoff, breaker: Breaker::new(threshold, breaker), attempt: 0 }
+        Self { restart, backoff, breaker: Breaker::new(threshold, breaker), attempt: 0, openings: 0 }
     }
 
-    /// Decides, and remembers. `limits.max` restarts pass inside the window; the next end opens the breaker. An
+    /// Decides, and remembers. The first restart after a healthy life is immediate, the backoff counts from the
+    /// second on. `limits.max` restarts pass inside the window; the next end opens the breaker. An
     /// instance that lived for `reset_after` clears backoff and breaker first.
     pub fn decide(&mut self, exit: &ExitReport, now: Micros, dice: u64) -> Decision {
         if !wants_restart(self.restart, &exit.reason) {
@@ -56,9 +60,10 @@ impl Policy {
         self.observe(exit.lived, now);
         self.breaker.on_failure(now);
         if let BreakerState::Open { until_us } = self.breaker.state(now) {
-            return Decision::OpenBreaker { wait: between(now, until_us) };
+            self.openings = self.openings.saturating_add(1);
+            return Decision::OpenBreaker { wait: between(now, until_us), in_a_row: self.openings };
         }
-        let after = self.backoff.delay(self.attempt, dice);
+        let after = self.attempt.checked_sub(1).map_or(Duration::ZERO, |n| self.backoff.delay(n, dice));
         self.attempt = self.attempt.saturating_add(1);
         Decision::Restart { after }
     }
@@ -67,8 +72,21 @@ impl Policy {
     pub fn observe(&mut self, lived: Duration, now: Micros) {
         if lived >= self.backoff.reset_after() {
             self.attempt = 0;
+            self.openings = 0;
             self.breaker.on_success(now);
         }
+    }
+
+    /// How long an instance must live for the child to count as healthy.
+    #[must_use]
+    pub fn healthy_after(&self) -> Duration {
+        self.backoff.reset_after()
+    }
+
+    /// Counts a restart that the child did not cause itself; false when it is one too many.
+    pub fn charge(&mut self, now: Micros) -> bool {
+        self.breaker.on_failure(now);
+        self.breaker.state(now) == BreakerState::Closed
     }
 
     /// An operator restarts the child: the backoff starts again and the intensity is left as it is.
@@ -79,6 +97,7 @@ impl Policy {
     /// An operator closes the breaker.
     pub fn reset(&mut self) {
         self.attempt = 0;
+        self.openings = 0;
         self.breaker.reset();
     }
 
@@ -157,16 +176,31 @@ mod tests {
         for n in 0..3 {
             assert!(matches!(policy.decide(&panicked(), n, 0), Decision::Restart { .. }));
         }
-        assert_eq!(policy.decide(&panicked(), 3, 0), Decision::OpenBreaker { wait: Duration::from_secs(10) });
+        assert_eq!(
+            policy.decide(&panicked(), 3, 0),
+            Decision::OpenBreaker { wait: Duration::from_secs(10), in_a_row: 1 }
+        );
         let probe = 3 + 10 * S;
         assert_eq!(policy.breaker(probe), BreakerState::HalfOpen);
         assert_eq!(
             policy.decide(&panicked(), probe, 0),
-            Decision::OpenBreaker { wait: Duration::from_secs(20) }
+            Decision::OpenBreaker { wait: Duration::from_secs(20), in_a_row: 2 }
         );
         let healthy = exit(ExitReason::Panicked("p".into()), Duration::from_secs(30));
         assert!(matches!(policy.decide(&healthy, probe + 60 * S, 0), Decision::Restart { .. }));
         assert_eq!(policy.breaker(probe + 60 * S), BreakerState::Closed);
+    }
+
+    #[test]
+    fn the_first_restart_after_a_healthy_life_is_immediate_and_the_next_are_not() {
+        let mut policy = policy(RestartPolicy::Permanent);
+        let after =
+            |policy: &mut Policy, lived, now| match policy.decide(&exit(ExitReason::Killed, lived), now, 0) {
+                Decision::Restart { after } => after.as_millis(),
+                other => panic!("{other:?}"),
+            };
+        assert_eq!([0, 1, 2].map(|n| after(&mut policy, Duration::ZERO, n)), [0, 25, 50]);
+        assert_eq!(after(&mut policy, Duration::from_secs(30), 60 * S), 0);
     }
 
     #[test]
@@ -187,7 +221,7 @@ mod tests {
         policy.decide(&panicked(), 1, 0);
         policy.manual();
         assert_eq!((policy.attempt(), policy.recent(1)), (0, 2));
-        assert_eq!(policy.decide(&panicked(), 2, 0), Decision::Restart { after: Duration::from_millis(25) });
+        assert_eq!(policy.decide(&panicked(), 2, 0), Decision::Restart { after: Duration::ZERO });
         assert!(matches!(policy.decide(&panicked(), 3, 0), Decision::OpenBreaker { .. }));
         policy.reset();
         assert_eq!(policy.breaker(3), BreakerState::Closed);

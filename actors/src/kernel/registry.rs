@@ -15,6 +15,7 @@ use super::clock::{Clock, Micros};
 use super::exit::ActorId;
 use super::lifeline::locked;
 use super::operations::Operations;
+use super::rounds::Round;
 use super::shutdown::Plan;
 use super::slot::{AnySlot, SlotCore};
 
@@ -100,6 +101,7 @@ pub(crate) struct Registry {
     pub(crate) arbiters: Mutex<Arbiters>,
     pub(crate) operations: Operations,
     pub(crate) wakes: Arc<WakeQueue>,
+    pub(crate) rounds: Mutex<Vec<Round>>,
     pub(crate) shutdown: Mutex<Option<Plan>>,
     pub(crate) shutdown_done: Notify,
     pub(crate) started_us: Micros,
@@ -121,6 +123,7 @@ impl Registry {
             ordinals: AtomicU64::new(0),
             arbiters: Mutex::new(arbiters),
             wakes: Arc::default(),
+            rounds: Mutex::default(),
             shutdown: Mutex::new(None),
             shutdown_done: Notify::new(),
             started_us: now,

@@ -47,6 +47,12 @@ pub trait Service: Actor<Context = Context<Self>> + Unpin + Sized {
     /// A fault ends the instance; the restart policy decides what follows.
     fn on_start(&mut self, ctx: &mut Context<Self>) -> Result<(), Fault>;
 
+    /// Called after `on_start` when an instance before this one still works (see `RestartMode::Handover`). Whoever needs
+    /// time to take over calls `Lifeline::took_over` later; the default does it at once.
+    fn on_handover(&mut self, _ctx: &mut Context<Self>) {
+        self.lifeline().took_over(serde_json::json!({}));
+    }
+
     /// Asked to stop: finish what must be finished, then call `ctx.stop()`, inside the grace of the specification.
     /// The default stops at once; what waits in an inbox is kept.
     fn on_drain(&mut self, ctx: &mut Context<Self>) {
@@ -96,7 +102,10 @@ pub fn started<A: Service>(actor: &mut A, ctx: &mut Context<A>) {
     ctx.run_interval(BEAT_EVERY, |actor, _| actor.lifeline().beat());
     match actor.on_start(ctx) {
         Ok(()) => life.ready(),
-        Err(fault) => life.fail(ctx, fault),
+        Err(fault) => return life.fail(ctx, fault),
+    }
+    if life.has_predecessor() {
+        actor.on_handover(ctx);
     }
 }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::cell::Wanted;
 use super::clock::{Micros, micros};
 use super::exit::ActorId;
 use super::lifeline::locked;
 use super::registry::Registry;
-use super::slot::{AnySlot, Stage, Wanted};
+use super::slot::AnySlot;
 use super::spec::Kind;
 
 /// After the grace, for those that are ended by force.
@@ -121,8 +122,7 @@ impl Plan {
             let core = slot.core();
             let mut cell = locked(&core.cell);
             cell.kill_now = true;
-            let phase =
-                cell.life.as_ref().map_or_else(|| "not running".into(), |life| life.phase().to_string());
+            let phase = cell.life().map_or_else(|| "not running".into(), |life| life.phase().to_string());
             drop(cell);
             core.wake();
             let waited_ms = u64::try_from((now - wave.since) / 1000).unwrap_or(0);
@@ -146,5 +146,5 @@ fn kind(wave: &[Arc<dyn AnySlot>]) -> Option<Kind> {
 }
 
 fn is_over(slot: &Arc<dyn AnySlot>) -> bool {
-    locked(&slot.core().cell).stage == Stage::Over
+    locked(&slot.core().cell).is_over()
 }

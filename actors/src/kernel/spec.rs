@@ -102,6 +102,33 @@ pub enum Placement {
     Dedicated,
 }
 
+/// Who is restarted with a member of a group that is restarted by policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Nobody.
+    #[default]
+    OneForOne,
+    /// Those that were started after it.
+    RestForOne,
+    /// All.
+    OneForAll,
+}
+
+/// Who of a group is restarted with a member that an operator restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cascade {
+    /// Nobody.
+    #[default]
+    #[serde(rename = "self")]
+    Self_,
+    /// Those that were started after it.
+    Rest,
+    /// All.
+    All,
+}
+
 /// Builds one instance; called once a generation, on the thread where it will live.
 pub type Factory<A> = Arc<dyn Fn(Lifeline) -> A + Send + Sync>;
 
@@ -119,6 +146,9 @@ pub struct ChildFacts {
     pub(crate) liveness: LivenessSpec,
     pub(crate) stop_grace: Duration,
     pub(crate) placement: Placement,
+    pub(crate) solitary: bool,
+    pub(crate) group: Option<(Arc<str>, Strategy)>,
+    pub(crate) escalate: bool,
     pub(crate) asks: usize,
     pub(crate) inboxes: Vec<Arc<dyn InboxGauge>>,
 }
@@ -149,6 +179,9 @@ impl<A: Service> ChildSpec<A> {
             liveness: LivenessSpec::default(),
             stop_grace: Duration::from_secs(5),
             placement: Placement::default(),
+            solitary: false,
+            group: None,
+            escalate: false,
             asks: 64,
             inboxes: Vec::new(),
         };
@@ -191,6 +224,26 @@ impl<A: Service> ChildBuilder<A> {
     /// Under whom it is shown.
     pub fn parent(mut self, parent: impl Into<ActorId>) -> Self {
         self.0.facts.parent = Some(parent.into());
+        self
+    }
+
+    /// Two instances must never work at a time: a handover is a graceful restart.
+    pub fn solitary(mut self) -> Self {
+        self.0.facts.solitary = true;
+        self
+    }
+
+    /// Makes it a member of a group. When a member is restarted by policy the strategy that it names says who is
+    /// restarted with it, in the order of their start and at no charge.
+    pub fn group(mut self, name: impl Into<Arc<str>>, strategy: Strategy) -> Self {
+        self.0.facts.group = Some((name.into(), strategy));
+        self
+    }
+
+    /// When it is restarted too often its parent is restarted, once, with everything shown under it; when that does not
+    /// help, all of them are quarantined.
+    pub fn escalate(mut self) -> Self {
+        self.0.facts.escalate = true;
         self
     }
 

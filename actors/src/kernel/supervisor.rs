@@ -11,14 +11,16 @@ use actix::{Actor, AsyncContext, Context, StreamHandler};
 use futures_util::stream;
 
 use super::actor_ref::ActorRef;
+use super::cell::{State, Wanted};
 use super::clock::{between, micros};
 use super::exit::ActorId;
 use super::lifeline::locked;
 use super::reconcile::drive;
 use super::registry::Registry;
+use super::rounds;
 use super::service::Service;
 use super::shutdown::{Plan, ShutdownReport};
-use super::slot::{AnySlot, Slot, Stage, State, Wanted};
+use super::slot::{AnySlot, Slot};
 use super::spec::ChildSpec;
 
 /// How long `spawn` waits for the first instance.
@@ -48,6 +50,7 @@ impl StreamHandler<Woken> for RootSupervisor {
         for slot in self.0.woken_slots() {
             drive(&slot, &self.0);
         }
+        rounds::step(&self.0);
         self.step_shutdown();
     }
 }
@@ -63,6 +66,7 @@ impl RootSupervisor {
         locked(&env.arbiters).sweep();
         let all: Vec<_> = env.slots.iter().map(|slot| Arc::clone(&slot)).collect();
         all.iter().for_each(|slot| drive(slot, env));
+        rounds::step(env);
         let grave = micros(env.config.grave_for);
         env.slots.retain(|_, slot| !is_forgotten(slot, now - grave));
         self.step_shutdown();
@@ -89,7 +93,7 @@ fn crash_if_told(env: &Registry) {
 
 fn is_forgotten(slot: &Arc<dyn AnySlot>, before: i64) -> bool {
     let cell = locked(&slot.core().cell);
-    cell.stage == Stage::Over && cell.wanted == Wanted::Stopped && cell.since < before
+    cell.is_over() && cell.wanted == Wanted::Stopped && cell.since < before
 }
 
 /// Why a child was not taken.
@@ -122,7 +126,10 @@ impl Supervisor {
             loop {
                 let mut changed = std::pin::pin!(actor.core.changed.notified());
                 changed.as_mut().enable();
-                if !matches!(actor.core.state_and_due().0, State::Starting | State::Restarting) {
+                if !matches!(
+                    actor.core.state_and_due().0,
+                    State::Starting | State::Warming | State::Restarting
+                ) {
                     return;
                 }
                 // The readiness of an instance is seen, not told: look again soon.
@@ -161,7 +168,8 @@ impl Supervisor {
                 if !is_forgotten(place.get(), i64::MAX) {
                     return Err(SpawnError::Exists(id));
                 }
-                let slot = make(place.get().core().generation());
+                let newest = locked(&place.get().core().cell).newest;
+                let slot = make(newest);
                 place.insert(Arc::clone(&slot) as Arc<dyn AnySlot>);
                 slot
             }

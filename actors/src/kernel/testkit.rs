@@ -28,6 +28,8 @@ pub enum Item {
     HangInside,
     /// Stops by itself.
     Finish,
+    /// Says that it has taken over.
+    TakeOver,
 }
 
 /// The notes of all instances of a [`Faulty`].
@@ -37,6 +39,11 @@ pub type Notes = Arc<Mutex<Vec<u32>>>;
 #[derive(Message)]
 #[rtype(result = "Vec<u32>")]
 pub struct Seen;
+
+/// Asks which instance answers.
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub struct Which;
 
 /// Blocks the thread inside a handler.
 #[derive(Message)]
@@ -50,6 +57,7 @@ pub struct Faulty {
     notes: Notes,
     panics_in_stop: bool,
     ignores_drain: bool,
+    waits_to_take_over: bool,
     operation: Option<super::Busy>,
 }
 
@@ -59,13 +67,28 @@ impl Faulty {
     /// An instance; `inbox` is where its commands come from.
     #[must_use]
     pub fn new(life: Lifeline, inbox: Option<Inbox<Item>>, notes: Notes) -> Self {
-        Self { life, inbox, notes, panics_in_stop: false, ignores_drain: false, operation: None }
+        Self {
+            life,
+            inbox,
+            notes,
+            panics_in_stop: false,
+            ignores_drain: false,
+            waits_to_take_over: false,
+            operation: None,
+        }
     }
 
     /// An instance that does not stop when it is asked.
     #[must_use]
     pub fn stubborn(mut self) -> Self {
         self.ignores_drain = true;
+        self
+    }
+
+    /// An instance that takes over only when it is told to.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.waits_to_take_over = true;
         self
     }
 
@@ -86,6 +109,12 @@ impl Service for Faulty {
             ctx.add_stream(inbox.stream(&self.life));
         }
         Ok(())
+    }
+
+    fn on_handover(&mut self, _: &mut Context<Self>) {
+        if !self.waits_to_take_over {
+            self.life.took_over(serde_json::json!({}));
+        }
     }
 
     fn on_drain(&mut self, ctx: &mut Context<Self>) {
@@ -129,6 +158,7 @@ impl StreamHandler<Item> for Faulty {
             Item::Block(time) => std::thread::sleep(time),
             Item::HangInside => self.operation = Some(self.life.enter("endless")),
             Item::Finish => ctx.stop(),
+            Item::TakeOver => self.life.took_over(serde_json::json!({ "told": true })),
         }
     }
 
@@ -140,6 +170,14 @@ impl Handler<Seen> for Faulty {
 
     fn handle(&mut self, _: Seen, _: &mut Context<Self>) -> Self::Result {
         MessageResult(self.notes().clone())
+    }
+}
+
+impl Handler<Which> for Faulty {
+    type Result = MessageResult<Which>;
+
+    fn handle(&mut self, _: Which, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.life.generation())
     }
 }
 

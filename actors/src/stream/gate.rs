@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::reconnect::as_micros;
+use crate::kernel::clock::micros;
 
 /// The gate of one venue and market.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl ConnectGate {
     /// Lets this many attempts pass in any window.
     pub fn new(attempts: u32, window: Duration) -> Self {
         let attempts = usize::try_from(attempts.max(1)).unwrap_or(usize::MAX);
-        Self { attempts, window_us: as_micros(window), reserved: Mutex::default() }
+        Self { attempts, window_us: micros(window), reserved: Mutex::default() }
     }
 
     /// Reserves the next attempt at or after `at_us` and gives its time.

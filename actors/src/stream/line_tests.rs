@@ -11,9 +11,11 @@ use fathom_market::{
 use fathom_venues::{Wanted, planner::EndpointPlan, planner::Redundancy};
 
 use super::{
-    line::{Line, LineSpec, Notices, Sink},
+    line::{Line, LineSpec, Notices, Reshaped, Sink},
     liveness::LivenessRules,
+    merge::{Merge, Tally},
     reconnect::{ConnectionState, standard_rules},
+    status::Role,
 };
 use crate::fixtures::{MINUTE_US, S, binance, instrument};
 
@@ -43,11 +45,40 @@ impl Sink for Ear {
     fn unreadable(&mut self, instrument: InstrumentIdx, channel: Channel, reason: &'static str) {
         self.0.push(Told::Unreadable(instrument.0, channel, reason));
     }
+
+    fn opened(&mut self, _: InstrumentIdx, _: Channel) {}
+
+    fn cut(&mut self, _: InstrumentIdx, _: Channel) {}
+}
+
+/// A line's way through a merge, as its shard has it.
+struct Through<'a> {
+    merge: &'a mut Merge,
+    line: super::merge::LineKey,
+    ear: &'a mut Ear,
+}
+
+impl Sink for Through<'_> {
+    fn event(&mut self, event: Event) {
+        self.merge.offer(self.line, event, self.ear);
+    }
+
+    fn gap(&mut self, instrument: InstrumentIdx, expected: u64, got: u64) {
+        self.ear.gap(instrument, expected, got);
+    }
+
+    fn unreadable(&mut self, instrument: InstrumentIdx, channel: Channel, reason: &'static str) {
+        self.ear.unreadable(instrument, channel, reason);
+    }
+
+    fn opened(&mut self, _: InstrumentIdx, _: Channel) {}
+
+    fn cut(&mut self, _: InstrumentIdx, _: Channel) {}
 }
 
 const BTC: InstrumentIdx = InstrumentIdx(0);
 
-fn line() -> Line {
+fn plan() -> (Arc<InstrumentTable>, EndpointPlan) {
     let rows = ["BTC", "ETH"].map(|base| (*instrument(Market::Spot, base)).clone());
     let table = Arc::new(InstrumentTable::new(rows).unwrap());
     let wanted = Wanted {
@@ -59,6 +90,12 @@ fn line() -> Line {
     let streams = table.iter().flat_map(|(idx, instrument)| binance().streams(instrument, idx, &wanted));
     let class = binance().classes(Market::Spot)[0];
     let plan = EndpointPlan { class, streams: streams.collect(), redundancy: Redundancy::Single };
+    (table, plan)
+}
+
+fn bench() -> (Line, Merge) {
+    let (table, plan) = plan();
+    let mut merge = Merge::new(binance(), Market::Spot);
     let spec = LineSpec {
         venue: binance(),
         market: Market::Spot,
@@ -66,7 +103,12 @@ fn line() -> Line {
         plan,
         letter: 'a',
     };
-    Line::new(spec, table, standard_rules().unwrap(), LivenessRules::default(), MINUTE_US)
+    let (key, rules) = (merge.enter(1), standard_rules().unwrap());
+    (Line::new(spec, key, table, rules, LivenessRules::default(), MINUTE_US), merge)
+}
+
+fn line() -> Line {
+    bench().0
 }
 
 fn depth(symbol: &str, first: u64, last: u64) -> String {
@@ -87,9 +129,16 @@ fn read(line: &mut Line, frames: &[String]) -> (Vec<Told>, Notices) {
     (ear.0, notices)
 }
 
+fn read_through(line: &mut Line, merge: &mut Merge, frames: &[String]) -> (Vec<Told>, Notices) {
+    let mut ear = Ear::default();
+    let mut through = Through { merge, line: line.key, ear: &mut ear };
+    let notices = line.read(frames.iter().map(|frame| frame.as_bytes()), MINUTE_US + S, &mut through);
+    (ear.0, notices)
+}
+
 #[test]
 fn replays_are_dropped_and_a_gap_is_told_before_what_showed_it() {
-    let mut line = line();
+    let (mut line, mut merge) = bench();
     let frames = [
         depth("BTCUSDT", 10, 12),
         depth("ETHUSDT", 500, 510),
@@ -99,7 +148,7 @@ fn replays_are_dropped_and_a_gap_is_told_before_what_showed_it() {
         depth("BTCUSDT", 20, 21),
         depth("ETHUSDT", 511, 512),
     ];
-    let (told, notices) = read(&mut line, &frames);
+    let (told, notices) = read_through(&mut line, &mut merge, &frames);
     let expected = [
         Told::Delta(12),
         Told::Delta(510),
@@ -110,11 +159,13 @@ fn replays_are_dropped_and_a_gap_is_told_before_what_showed_it() {
         Told::Delta(512),
     ];
     assert_eq!((told.as_slice(), notices), (expected.as_slice(), Notices::default()));
-    assert_eq!(line.ignored().get("duplicate_delta"), Some(&1));
-    assert_eq!((line.events(), line.rejects().len()), (7, 0));
+    assert_eq!(merge.tally(line.key), Tally { passed: 6, duplicates: 1, gaps: 0 });
+    assert_eq!((line.seen.events, line.seen.rejects.len()), (7, 0));
 
+    merge.leave(line.key, MINUTE_US + S, &mut Ear::default());
+    line.key = merge.enter(1);
     line.open(LivenessRules::default(), MINUTE_US + S);
-    let (told, _) = read(&mut line, &[depth("BTCUSDT", 90, 91)]);
+    let (told, _) = read_through(&mut line, &mut merge, &[depth("BTCUSDT", 90, 91)]);
     assert_eq!(told, [Told::Delta(91)], "a new connection has no past");
 }
 
@@ -125,9 +176,9 @@ fn a_rejected_record_is_told_where_its_instrument_is_known() {
     let unknown = depth("NOPEUSDT", 1, 2);
     let (told, _) = read(&mut line, &[misfit, unknown, "{".into()]);
     assert_eq!(told, [Told::Unreadable(0, Channel::Depth, "level_misfit")]);
-    let rejects: Vec<_> = line.rejects().iter().map(|(reason, count)| (*reason, *count)).collect();
+    let rejects: Vec<_> = line.seen.rejects.iter().map(|(reason, count)| (*reason, *count)).collect();
     assert_eq!(rejects, [("level_misfit", 1), ("malformed", 1), ("unknown_symbol", 1)]);
-    assert_eq!(line.events(), 0, "nothing that would count as data");
+    assert_eq!(line.seen.events, 0, "nothing that would count as data");
 }
 
 #[test]
@@ -139,7 +190,7 @@ fn answers_and_announcements_are_no_events() {
         r#"{"e":"serverShutdown","E":1770123456789}"#.into(),
     ];
     let (told, notices) = read(&mut line, &frames);
-    assert_eq!((told, line.events()), (vec![], 0));
+    assert_eq!((told, line.seen.events), (vec![], 0));
     assert!(notices.closing_soon && !notices.instruments_changed);
     assert_eq!(notices.refused.len(), 1);
     assert!(notices.refused[0].contains("Invalid request"), "{:?}", notices.refused);
@@ -169,14 +220,14 @@ fn its_status_says_what_happened() {
     let mut line = line();
     let class = binance().classes(Market::Spot)[0].as_str();
     assert_eq!(line.id(), format!("{class}/a"));
-    let status = line.status(MINUTE_US);
+    let status = published(&line, MINUTE_US);
     assert_eq!((status.state, status.connection, status.streams), (ConnectionState::Disconnected, 0, 8));
     let connect = line.open(LivenessRules::default(), MINUTE_US);
-    assert_eq!(line.status(MINUTE_US).state, ConnectionState::Connecting);
+    assert_eq!(published(&line, MINUTE_US).state, ConnectionState::Connecting);
     read(&mut line, &[depth("BTCUSDT", 10, 12), depth("BTCUSDT", 13, 13), quote()]);
     line.reconnect.delivered(MINUTE_US + S);
     let frames = line.renew(&[0, 5, 99]);
-    let status = line.status(MINUTE_US + 2 * S);
+    let status = published(&line, MINUTE_US + 2 * S);
     assert_eq!(
         (status.state, status.connection, status.connected_us),
         (ConnectionState::Connected, 1, Some(MINUTE_US + S))
@@ -191,5 +242,36 @@ fn its_status_says_what_happened() {
     ids.dedup();
     assert_eq!(ids.len(), asked, "no request id is used twice");
     assert_eq!(line.reconnect.ended(MINUTE_US + 60 * S, 0), Duration::ZERO);
-    assert_eq!(line.status(MINUTE_US + 60 * S).reconnects, 1);
+    assert_eq!(published(&line, MINUTE_US + 60 * S).reconnects, 1);
+}
+
+fn published(line: &Line, now_us: i64) -> super::LineStatus {
+    line.status(Role::Current, Tally { passed: 3, duplicates: 1, gaps: 0 }, None, now_us)
+}
+
+#[test]
+fn a_changed_plan_touches_only_what_differs() {
+    let mut line = line();
+    let (_, whole) = plan();
+    let half = EndpointPlan { streams: whole.streams[..4].to_vec(), ..whole.clone() };
+    let reshaped = line.reshape(&half, MINUTE_US);
+    assert_eq!((reshaped.frames.len(), reshaped.added.len()), (0, 0), "nothing is open");
+    assert!(reshaped.removed.iter().all(|(instrument, _)| instrument.0 == 1) && reshaped.removed.len() == 4);
+    assert_eq!(line.reshape(&half, MINUTE_US), Reshaped::default());
+    assert_eq!(line.reshape(&whole, MINUTE_US).added, reshaped.removed);
+    assert_eq!(line.status(Role::Next, Tally::default(), None, MINUTE_US).streams, 8);
+}
+
+#[test]
+fn streams_are_subscribed_once_all_their_requests_are_acknowledged() {
+    let mut line = line();
+    line.open(LivenessRules::default(), MINUTE_US);
+    assert_eq!(line.acked_us(), None);
+    let (_, notices) = read(&mut line, &[r#"{"result":null,"id":7}"#.into()]);
+    assert_eq!((notices.subscribed.len(), line.acked_us()), (0, None));
+    let (_, notices) = read(&mut line, &[r#"{"result":null,"id":1}"#.into()]);
+    assert_eq!((notices.subscribed.len(), line.acked_us()), (8, Some(MINUTE_US + S)));
+    let next =
+        line.beside(line.key, plan().0, standard_rules().unwrap(), LivenessRules::default(), MINUTE_US);
+    assert_eq!((next.connection, next.acked_us()), (1, None));
 }

@@ -1,41 +1,56 @@
 //! The actor of one shard: it keeps its lines open, decodes what they bring and hands it to the books.
 //!
 //! Reconnecting is its own business and no restart: a lost socket is answered by the line's reconnect machine, and the
-//! books are told through their inboxes, in order, that what they have is in doubt.
+//! books are told through their inboxes, in order, that what they have is in doubt. A connection that comes to its end is
+//! replaced before it is closed, and so is the actor itself when it hands over to its next instance: the shard's merge
+//! ([`merge`]) takes both for as long as both speak.
 
+mod connections;
 pub mod gate;
+mod handover;
+#[cfg(test)]
+mod handover_tests;
 pub mod line;
 #[cfg(test)]
 mod line_tests;
 pub mod liveness;
+pub mod merge;
+pub mod outflow;
 pub mod reconnect;
+mod reshape;
+mod rotation;
 pub mod router;
 pub mod status;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use actix::{
-    ActorContext, ActorFutureExt, ActorStreamExt, AsyncContext, Context, SpawnHandle,
-    fut::{wrap_future, wrap_stream},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool},
+    time::Duration,
 };
+
+use actix::{ActorContext, ActorStreamExt, AsyncContext, Context, Message, fut::wrap_stream};
 use arc_swap::ArcSwap;
 use fathom_market::{
-    event::{Channel, Event},
+    event::Channel,
     ids::Market,
     instrument::{InstrumentIdx, InstrumentTable},
     plan::Endpoints,
 };
-use fathom_transport::{
-    ClientConfig, FrameBatch, Session, SessionEnd, SessionEvent, TransportError, UtcClock, ws,
+use fathom_transport::{ClientConfig, UtcClock};
+use fathom_venues::{
+    Venue,
+    planner::{EndpointPlan, ShardPlan},
 };
-use fathom_venues::{Venue, planner::ShardPlan};
-use futures_util::StreamExt;
 
 use self::{
     gate::ConnectGate,
-    line::{Line, LineSpec, Notices, Sink},
-    liveness::Remedy,
-    router::{Router, Routes},
+    handover::Warming,
+    line::{Line, LineSpec},
+    merge::LineKey,
+    outflow::{Audience, Outflow, OutflowCell},
+    rotation::Slot,
+    router::Routes,
+    status::Role,
 };
 pub use self::{
     reconnect::ConnectionState,
@@ -43,7 +58,8 @@ pub use self::{
 };
 use crate::{
     book::core::boundary_before,
-    fanout::{LiveEvent, LiveEvents},
+    directory::Directory,
+    fanout::LiveEvents,
     feed::{FeedItem, RenewStream},
     kernel::{ExitReason, Fault, Inbox, Lifeline, Service},
     service_actor,
@@ -65,37 +81,48 @@ pub struct ShardSpec {
     pub market: Market,
     /// Addresses.
     pub endpoints: Endpoints,
-    /// The plan.
-    pub plan: Arc<ShardPlan>,
-    /// The market's instruments.
-    pub table: Arc<InstrumentTable>,
+    /// The plan in force; [`Reshape`] tells a running instance that it has changed.
+    pub plan: Arc<ArcSwap<ShardPlan>>,
+    /// The market's instruments; only ever grows.
+    pub table: Arc<ArcSwap<InstrumentTable>>,
     /// The books' inboxes.
     pub routes: Routes,
+    /// What the instances share while one hands over to the next.
+    pub outflow: OutflowCell,
     /// Requests of the books.
     pub renewals: Inbox<RenewStream>,
     /// Live events for whoever listens.
     pub live: Arc<LiveEvents>,
     /// Where the status is published.
     pub status: Arc<ArcSwap<ShardStatus>>,
+    /// The gaps that a handover opened are found here.
+    pub directory: Arc<Directory>,
     /// Paces the venue's connections.
     pub gate: Arc<ConnectGate>,
     /// TLS of its sockets.
     pub tls: Arc<ClientConfig>,
     /// Reconnecting and silence.
     pub settings: StreamSettings,
+    /// Set when the venue says that its list of instruments changed.
+    pub listings: Arc<AtomicBool>,
 }
 
 /// The actor of one shard.
 pub struct StreamActor {
     life: Lifeline,
     spec: ShardSpec,
-    lines: Vec<Line>,
-    tasks: Vec<Option<SpawnHandle>>,
-    router: Router,
+    plan: Arc<ShardPlan>,
+    table: Arc<InstrumentTable>,
+    slots: Vec<Slot>,
+    outflow: Arc<Mutex<Outflow>>,
     clock: UtcClock,
     symbols: Arc<[String]>,
     last_boundary_ms: i64,
     ticks: u32,
+    /// It works beside its predecessor and has not taken over.
+    warming: Option<Warming>,
+    /// Its successor works beside it.
+    succeeded: bool,
 }
 
 service_actor!(StreamActor);
@@ -105,174 +132,81 @@ impl StreamActor {
     pub fn new(life: Lifeline, spec: ShardSpec) -> Self {
         let now_us = life.clock().now_us();
         let clock = life.clock().clone();
-        let symbols = spec.plan.instruments.iter().filter_map(|planned| spec.table.get(planned.idx));
-        Self {
-            lines: lines(&spec, now_us),
-            tasks: Vec::new(),
-            router: Router::new(spec.routes.clone()),
-            symbols: symbols.map(|instrument| instrument.native.to_string()).collect(),
+        let (plan, table) = (spec.plan.load_full(), spec.table.load_full());
+        let outflow = if life.has_predecessor() {
+            spec.outflow.shared()
+        } else {
+            spec.outflow.fresh(spec.venue, spec.market, spec.routes.clone())
+        };
+        let warming = life.has_predecessor().then(|| {
+            let counters = outflow::locked(&outflow).merge.counters(now_us);
+            Warming::new(now_us, counters)
+        });
+        let mut actor = Self {
+            slots: Vec::new(),
+            outflow,
+            symbols: symbols(&plan, &table),
             last_boundary_ms: boundary_before(now_us),
             ticks: 0,
             clock: Arc::new(move || clock.now_us()),
+            warming,
+            succeeded: false,
             life,
             spec,
-        }
+            plan,
+            table,
+        };
+        actor.slots = actor.wanted_lines().into_iter().map(|spec| Slot::new(actor.line(spec))).collect();
+        actor
     }
 
     fn now_us(&self) -> i64 {
         self.life.clock().now_us()
     }
 
-    fn connect_later(&mut self, at: usize, delay: Duration, ctx: &mut Context<Self>) {
-        let now_us = self.now_us();
-        let wanted_us = now_us + reconnect::as_micros(delay);
-        let wait_us = self.spec.gate.reserve(wanted_us) - now_us;
-        let wait = Duration::from_micros(wait_us.unsigned_abs());
-        self.tasks[at] = Some(ctx.run_later(wait, move |actor, ctx| actor.connect(at, ctx)));
+    fn outflow(&self) -> MutexGuard<'_, Outflow> {
+        outflow::locked(&self.outflow)
     }
 
-    fn connect(&mut self, at: usize, ctx: &mut Context<Self>) {
-        let now_us = self.now_us();
-        let connect = self.lines[at].open(self.spec.settings.liveness, now_us);
-        let connection = self.lines[at].connection;
-        let opening = ws::connect(connect, self.spec.tls.clone(), self.clock.clone());
-        let task = wrap_future::<_, Self>(opening)
-            .map(move |opened, actor, ctx| actor.opened(at, connection, opened, ctx));
-        self.tasks[at] = Some(ctx.spawn(task));
-        self.publish();
+    fn audience(&self) -> Audience<'_> {
+        Audience { live: &self.spec.live, table: &self.table }
     }
 
-    fn opened(
-        &mut self,
-        at: usize,
-        connection: u64,
-        opened: Result<Session, TransportError>,
-        ctx: &mut Context<Self>,
-    ) {
-        if self.lines[at].connection != connection {
-            return;
-        }
-        let session = match opened {
-            Ok(session) => session,
-            Err(error) => return self.ended(at, error.to_string(), ctx),
+    /// The lines that the plan asks for.
+    fn wanted_lines(&self) -> Vec<LineSpec> {
+        let lines = |plan: &EndpointPlan| {
+            let letters = ['a', 'b'].into_iter().take(plan.redundancy.lines());
+            letters.map(|letter| self.line_spec(plan, letter)).collect::<Vec<_>>()
         };
-        self.lines[at].session = Some(session.handle());
-        let events = wrap_stream::<_, Self>(session.fuse())
-            .map(move |event, actor: &mut Self, ctx| actor.on_session(at, connection, event, ctx))
-            .finish();
-        self.tasks[at] = Some(ctx.spawn(events));
+        self.plan.endpoints.iter().flat_map(lines).collect()
     }
 
-    fn on_session(&mut self, at: usize, connection: u64, event: SessionEvent, ctx: &mut Context<Self>) {
-        if self.lines[at].connection != connection {
-            return;
-        }
-        match event {
-            SessionEvent::Frames(batch) => self.on_frames(at, &batch, ctx),
-            SessionEvent::Warn(warning) => {
-                tracing::info!(shard = %self.spec.plan.id, line = %self.lines[at].id(), ?warning, "connection nears its end");
-                self.replace(at, "life_limit", ctx);
-            }
-            SessionEvent::Ended(end) => self.ended(at, end_words(&end), ctx),
-        }
+    fn line_spec(&self, plan: &EndpointPlan, letter: char) -> LineSpec {
+        let base = self.spec.endpoints.ws.get(plan.class.as_str()).cloned().unwrap_or_default();
+        LineSpec { venue: self.spec.venue, market: self.spec.market, base, plan: plan.clone(), letter }
     }
 
-    fn on_frames(&mut self, at: usize, batch: &FrameBatch, ctx: &mut Context<Self>) {
-        let _busy = self.life.enter("frames");
-        if self.lines[at].carries_depth() {
-            self.mark_boundary(batch.recv_us);
-        }
-        let line = &mut self.lines[at];
-        let before = line.events();
-        let mut sink = BookSink { router: &mut self.router, live: &self.spec.live, table: &self.spec.table };
-        let notices = line.read(batch.frames.iter().map(AsRef::as_ref), batch.recv_us, &mut sink);
-        self.router.flush();
-        if line.events() > before {
-            self.delivered(at, batch.recv_us);
-        }
-        self.heed(at, notices, ctx);
+    fn line(&self, spec: LineSpec) -> Line {
+        let key = self.new_key();
+        let StreamSettings { reconnect, liveness, .. } = self.spec.settings.clone();
+        Line::new(spec, key, self.table.clone(), reconnect, liveness, self.now_us())
     }
 
-    fn delivered(&mut self, at: usize, now_us: i64) {
-        self.life.fresh();
-        let line = &mut self.lines[at];
-        if line.reconnect.state() == ConnectionState::Connected {
-            return;
-        }
-        line.reconnect.delivered(now_us);
-        if let Some(session) = &line.session {
-            session.data_seen();
-        }
-        tracing::info!(shard = %self.spec.plan.id, line = %line.id(), connection = line.connection, "connected");
-        for (instrument, channels) in line.carries() {
-            self.router.send(instrument, FeedItem::Open { channels });
-        }
-        self.publish();
-    }
-
-    fn heed(&mut self, at: usize, notices: Notices, ctx: &mut Context<Self>) {
-        for message in &notices.refused {
-            tracing::warn!(shard = %self.spec.plan.id, line = %self.lines[at].id(), message, "the venue refused a request");
-        }
-        if notices.closing_soon {
-            self.replace(at, "server_shutdown", ctx);
-        }
-    }
-
-    /// A planned end of a connection: the next one is opened at once.
-    fn replace(&mut self, at: usize, cause: &'static str, ctx: &mut Context<Self>) {
-        let now_us = self.now_us();
-        self.close(at, cause, ctx);
-        self.lines[at].reconnect.replaced(now_us);
-        self.connect_later(at, Duration::ZERO, ctx);
-    }
-
-    fn ended(&mut self, at: usize, why: String, ctx: &mut Context<Self>) {
-        let now_us = self.now_us();
-        self.close(at, "connection_lost", ctx);
-        let delay = self.lines[at].reconnect.ended(now_us, rand::random());
-        let line = &mut self.lines[at];
-        tracing::warn!(
-            shard = %self.spec.plan.id, line = %line.id(), why, state = line.reconnect.state().as_str(),
-            retry_ms = delay.as_millis(), "connection ended"
-        );
-        line.last_end = Some(why);
-        self.connect_later(at, delay, ctx);
-        self.publish();
-    }
-
-    /// Drops the session and tells the books. Whatever the old connection still says is ignored from here on.
-    fn close(&mut self, at: usize, cause: &'static str, ctx: &mut Context<Self>) {
-        if let Some(session) = self.lines[at].session.take() {
-            session.close();
-        }
-        self.lines[at].connection += 1;
-        if let Some(task) = self.tasks[at].take() {
-            ctx.cancel_future(task);
-        }
-        self.reset(at, cause);
-    }
-
-    fn reset(&mut self, at: usize, cause: &'static str) {
-        for (instrument, channels) in self.lines[at].carries() {
-            self.router.send(instrument, FeedItem::Reset { channels, cause });
-        }
+    fn new_key(&self) -> LineKey {
+        self.outflow().merge.enter(self.life.generation())
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now_us = self.now_us();
         self.ticks = self.ticks.wrapping_add(1);
+        self.outflow().expire(now_us, self.audience());
         // Frames that were received before the boundary may still wait to be handled.
         self.mark_boundary(now_us - MARK_LAG_US);
+        self.tend_handover(now_us, ctx);
+        self.tend_rotations(now_us, ctx);
         if self.ticks.is_multiple_of(PULSE_EVERY_TICKS) {
-            self.tell_own_books(|| FeedItem::Pulse);
-            for at in 0..self.lines.len() {
-                if self.lines[at].session.is_some()
-                    && let Some(remedy) = self.lines[at].liveness.check(now_us)
-                {
-                    self.apply(at, remedy, ctx);
-                }
-            }
+            self.pulse();
+            self.look_for_silence(now_us, ctx);
         }
         if self.ticks.is_multiple_of(PUBLISH_EVERY_TICKS) {
             self.publish();
@@ -288,90 +222,92 @@ impl StreamActor {
         }
     }
 
-    fn tell_own_books(&mut self, item: impl Fn() -> FeedItem) {
-        for planned in &self.spec.plan.instruments {
-            self.router.send(planned.idx, item());
-        }
-    }
-
-    fn on_renewal(&mut self, wish: RenewStream, ctx: &mut Context<Self>) {
-        let now_us = self.now_us();
-        let Some(at) = self.lines.iter().position(|line| line.has(wish.instrument, wish.channel)) else {
-            return;
-        };
-        if self.lines[at].session.is_none() {
-            return;
-        }
-        if let Some(remedy) = self.lines[at].liveness.suspect(wish.instrument, wish.channel, now_us) {
-            self.apply(at, remedy, ctx);
-        }
-    }
-
-    fn apply(&mut self, at: usize, remedy: Remedy, ctx: &mut Context<Self>) {
-        match remedy {
-            Remedy::Resubscribe(streams) => {
-                let names: Vec<&str> =
-                    streams.iter().map(|&stream| self.lines[at].stream_name(stream)).collect();
-                tracing::warn!(shard = %self.spec.plan.id, streams = ?names, "silent streams are subscribed again");
-                let frames = self.lines[at].renew(&streams);
-                let Some(session) = self.lines[at].session.clone() else { return };
-                if frames.into_iter().any(|frame| session.send(frame).is_err()) {
-                    self.ended(at, "too many requests wait to be sent".to_owned(), ctx);
-                }
-            }
-            Remedy::Reconnect(stream) => {
-                let why = format!("stream {} stays silent", self.lines[at].stream_name(stream));
-                self.ended(at, why, ctx);
+    /// Says that the shard lives, and to whom depth flows: a book that has begun anew knows nothing of its line.
+    fn pulse(&self) {
+        let mut outflow = self.outflow();
+        for planned in &self.plan.instruments {
+            outflow.router.send(planned.idx, FeedItem::Pulse);
+            if outflow.merge.is_carried(planned.idx, Channel::Depth) {
+                outflow.router.send(planned.idx, FeedItem::Open { channels: vec![Channel::Depth] });
             }
         }
     }
 
+    fn tell_own_books(&self, item: impl Fn() -> FeedItem) {
+        let mut outflow = self.outflow();
+        for planned in &self.plan.instruments {
+            outflow.router.send(planned.idx, item());
+        }
+    }
+
+    /// An instance that has not taken over, or has been taken over, leaves the word to the other.
     fn publish(&self) {
         let now_us = self.now_us();
+        if self.life.is_fenced() || self.warming.is_some() {
+            return;
+        }
         let status = self.status(now_us);
         let why: Vec<String> = status
             .lines
             .iter()
-            .filter(|line| line.state != ConnectionState::Connected)
+            .filter(|line| line.role == Role::Current && line.state != ConnectionState::Connected)
             .map(|line| {
                 let end = line.last_end.as_deref().map(|end| format!(": {end}")).unwrap_or_default();
                 format!("line {} is {}{end}", line.id, line.state.as_str())
             })
             .collect();
         self.life.degraded(why);
-        if self.life.is_fenced() {
-            return;
-        }
         self.spec.status.store(Arc::new(status.clone()));
         Service::publish(self, status);
     }
 
     fn status(&self, now_us: i64) -> ShardStatus {
-        let lines: Vec<LineStatus> = self.lines.iter().map(|line| line.status(now_us)).collect();
+        let outflow = self.outflow();
+        let mut lines: Vec<LineStatus> = Vec::new();
+        for slot in &self.slots {
+            let rotates_us = slot.rotates_us(&self.plan.id, self.spec.settings.rotate_after);
+            let tally = outflow.merge.tally(slot.current.key);
+            lines.push(slot.current.status(Role::Current, tally, rotates_us, now_us));
+            if let Some(next) = &slot.next {
+                lines.push(next.status(Role::Next, outflow.merge.tally(next.key), None, now_us));
+            }
+        }
+        let counters = outflow.merge.counters(now_us);
+        let best = |of: fn(&LineStatus) -> usize| -> usize {
+            let classes = self.plan.endpoints.iter().map(|endpoint| endpoint.class.as_str());
+            classes
+                .map(|class| lines.iter().filter(|line| line.class == class).map(of).max().unwrap_or(0))
+                .sum()
+        };
+        let current = lines.iter().filter(|line| line.role == Role::Current);
         ShardStatus {
-            id: self.spec.plan.id.clone(),
+            id: self.plan.id.clone(),
             venue: self.spec.venue.id(),
             market: self.spec.market,
-            tier: self.spec.plan.tier.as_str(),
-            state: status::worst(lines.iter().map(|line| line.state)),
+            tier: self.plan.tier.as_str(),
+            state: status::worst(current.map(|line| line.state)),
             generation: self.life.generation(),
             symbols: self.symbols.clone(),
-            events: self.lines.iter().map(Line::events).sum(),
+            events: self.lines().map(|line| line.seen.events).sum(),
             last_frame_us: lines.iter().filter_map(|line| line.last_frame_us).max(),
-            lost_events: self.router.lost_total(),
-            rejects: summed(self.lines.iter().map(Line::rejects)),
-            ignored: summed(self.lines.iter().map(Line::ignored)),
+            streams: self.plan.endpoints.iter().map(|endpoint| endpoint.streams.len()).sum(),
+            streams_live: best(|line| line.streams_live),
+            streams_suspect: best(|line| line.streams_suspect),
+            duplicates: counters.duplicates,
+            gaps: counters.gaps,
+            missed: counters.missed,
+            held_events: outflow.merge.held(),
+            lost_events: outflow.router.lost_total(),
+            rejects: summed(self.lines().map(|line| &line.seen.rejects)),
+            ignored: summed(self.lines().map(|line| &line.seen.ignored)),
             observed_us: now_us,
             lines,
         }
     }
 
-    fn close_all(&mut self, cause: &'static str, ctx: &mut Context<Self>) {
-        let now_us = self.now_us();
-        for at in 0..self.lines.len() {
-            self.close(at, cause, ctx);
-            self.lines[at].reconnect.stopped(now_us);
-        }
+    /// Every line, those that are to take over included.
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.slots.iter().flat_map(|slot| std::iter::once(&slot.current).chain(&slot.next))
     }
 }
 
@@ -383,10 +319,12 @@ impl Service for StreamActor {
     }
 
     fn on_start(&mut self, ctx: &mut Context<Self>) -> Result<(), Fault> {
-        self.tasks = self.lines.iter().map(|_| None).collect();
-        for at in 0..self.lines.len() {
-            self.reset(at, "shard_started");
-            self.connect_later(at, Duration::ZERO, ctx);
+        if self.warming.is_none() {
+            self.reset_all("shard_started");
+        }
+        let keys: Vec<LineKey> = self.lines().map(|line| line.key).collect();
+        for key in keys {
+            self.connect_later(key, Duration::ZERO, ctx);
         }
         ctx.run_interval(TICK, Self::tick);
         let renewals = self.spec.renewals.stream(&self.life);
@@ -397,14 +335,21 @@ impl Service for StreamActor {
         Ok(())
     }
 
+    /// It takes over once its lines carry everything: see the module `handover`.
+    fn on_handover(&mut self, _: &mut Context<Self>) {}
+
     fn on_drain(&mut self, ctx: &mut Context<Self>) {
         self.close_all("shard_stopped", ctx);
-        self.publish();
+        if !self.life.is_succeeded() {
+            self.publish();
+        }
         ctx.stop();
     }
 
     fn on_stop(&mut self, _why: &ExitReason) {
-        for line in &mut self.lines {
+        let lines =
+            self.slots.iter_mut().flat_map(|slot| std::iter::once(&mut slot.current).chain(&mut slot.next));
+        for line in lines {
             if let Some(session) = line.session.take() {
                 session.close();
             }
@@ -412,57 +357,27 @@ impl Service for StreamActor {
     }
 }
 
-/// Passes events on to the books and to whoever listens.
-struct BookSink<'a> {
-    router: &'a mut Router,
-    live: &'a LiveEvents,
-    table: &'a InstrumentTable,
+/// Tells a shard that its plan has changed: streams that are new are subscribed, those that are gone unsubscribed, and the
+/// others are not touched.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reshape;
+
+fn symbols(plan: &ShardPlan, table: &InstrumentTable) -> Arc<[String]> {
+    let symbols = plan.instruments.iter().filter_map(|planned| table.get(planned.idx));
+    symbols.map(|instrument| instrument.native.to_string()).collect()
 }
 
-impl Sink for BookSink<'_> {
-    fn event(&mut self, event: Event) {
-        if !self.live.is_idle()
-            && let Some(instrument) = self.table.get(event.instrument)
-        {
-            let (instrument, event) = (instrument.clone(), event.clone());
-            self.live.publish(|| Arc::new(LiveEvent { instrument, event }));
-        }
-        self.router.push(event);
-    }
-
-    fn gap(&mut self, instrument: InstrumentIdx, expected: u64, got: u64) {
-        self.router.send(instrument, FeedItem::Gap { expected, got });
-    }
-
-    fn unreadable(&mut self, instrument: InstrumentIdx, channel: Channel, reason: &'static str) {
-        self.router.send(instrument, FeedItem::Unreadable { channel, reason });
-    }
-}
-
-fn lines(spec: &ShardSpec, now_us: i64) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for plan in &spec.plan.endpoints {
-        for letter in ['a', 'b'].into_iter().take(plan.redundancy.lines()) {
-            let base = spec.endpoints.ws.get(plan.class.as_str()).cloned().unwrap_or_default();
-            let line = LineSpec { venue: spec.venue, market: spec.market, base, plan: plan.clone(), letter };
-            let StreamSettings { reconnect, liveness } = spec.settings.clone();
-            lines.push(Line::new(line, spec.table.clone(), reconnect, liveness, now_us));
+/// The channels of some streams, by instrument.
+fn by_instrument(streams: impl Iterator<Item = (InstrumentIdx, Channel)>) -> merge::Uncarried {
+    let mut channels = merge::Uncarried::new();
+    for (instrument, channel) in streams {
+        let known: &mut Vec<Channel> = channels.entry(instrument).or_default();
+        if !known.contains(&channel) {
+            known.push(channel);
         }
     }
-    lines
-}
-
-fn end_words(end: &SessionEnd) -> String {
-    match end {
-        SessionEnd::Closed { code, reason } => format!("closed by the server, code {code}: {reason}"),
-        SessionEnd::Error(error) => error.clone(),
-        SessionEnd::Idle => "no frame at all for too long".to_owned(),
-        SessionEnd::AckTimeout { ids } => format!("requests {ids:?} were not acknowledged in time"),
-        SessionEnd::NoFirstData => "no data came after the subscription".to_owned(),
-        SessionEnd::PongTimeout => "a ping was not answered".to_owned(),
-        SessionEnd::LifeLimit => "the venue's life limit".to_owned(),
-        SessionEnd::Local => "closed by us".to_owned(),
-    }
+    channels
 }
 
 fn summed<'a>(maps: impl Iterator<Item = &'a BTreeMap<&'static str, u64>>) -> BTreeMap<&'static str, u64> {

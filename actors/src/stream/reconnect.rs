@@ -7,10 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::kernel::{
-    Backoff, Breaker, BreakerSpec, BreakerState, Micros, Threshold,
-    clock::{between, micros},
-};
+use crate::kernel::{Backoff, Breaker, BreakerSpec, BreakerState, Micros, Threshold, clock::between};
 
 /// Where a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -148,6 +145,11 @@ impl Reconnect {
         self.reconnects
     }
 
+    /// Adds what was lost before this machine took over.
+    pub const fn count(&mut self, reconnects: u64) {
+        self.reconnects += reconnects;
+    }
+
     /// When the present connection delivered first.
     pub const fn opened_us(&self) -> Option<Micros> {
         self.opened_us
@@ -178,16 +180,12 @@ pub fn standard_rules() -> Result<ReconnectRules, crate::kernel::SpecError> {
     })
 }
 
-/// A duration as microseconds, for comparisons with event times.
-pub fn as_micros(duration: Duration) -> i64 {
-    micros(duration)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernel::clock::micros;
 
     const S: Micros = 1_000_000;
 
@@ -244,7 +242,7 @@ mod tests {
                 now += after * S;
                 let wait = line.ended(now, dice);
                 prop_assert!(wait <= Duration::from_secs(600));
-                now += as_micros(wait);
+                now += micros(wait);
             }
         }
     }

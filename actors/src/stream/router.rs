@@ -79,12 +79,13 @@ impl Router {
         let Some(outlet) = routes.get(at) else { return };
         if self.lost.get(at).is_some_and(|lost| *lost > 0) {
             let marker = FeedItem::Overflow { events: self.lost[at] };
-            if outlet.offer(marker).is_err() {
-                return self.lose(at, &item);
+            match outlet.offer(marker) {
+                Err(SendError::Full(_)) => return self.lose(at, &item),
+                Ok(_) | Err(SendError::Closed(_)) => self.lost[at] = 0,
             }
-            self.lost[at] = 0;
         }
-        if let Err(SendError::Full(item) | SendError::Closed(item)) = outlet.offer(item) {
+        // A closed inbox belongs to a symbol that is not collected any more.
+        if let Err(SendError::Full(item)) = outlet.offer(item) {
             self.lose(at, &item);
         }
     }

@@ -8,6 +8,16 @@ use serde::{Serialize, Serializer};
 use super::reconnect::ConnectionState;
 use crate::kernel::BreakerState;
 
+/// What a line is to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It holds the place.
+    Current,
+    /// It is opened beside the one that holds it, to take over.
+    Next,
+}
+
 /// One line of a shard: a socket, or the wish for one.
 #[derive(Clone, Debug, Serialize)]
 pub struct LineStatus {
@@ -15,6 +25,8 @@ pub struct LineStatus {
     pub id: String,
     /// Endpoint class.
     pub class: &'static str,
+    /// Whether it holds its place, or is opened to take it over.
+    pub role: Role,
     /// Connection state.
     pub state: ConnectionState,
     /// Since when, microseconds.
@@ -25,6 +37,8 @@ pub struct LineStatus {
     pub connection: u64,
     /// When the present connection delivered first.
     pub connected_us: Option<i64>,
+    /// When it is to be replaced by a new connection, before the venue's age limit.
+    pub rotates_us: Option<i64>,
     /// Connections lost or failed.
     pub reconnects: u64,
     /// Why the last one ended.
@@ -37,8 +51,18 @@ pub struct LineStatus {
     pub streams: usize,
     /// Streams that have delivered on this connection.
     pub streams_live: usize,
+    /// Streams that were subscribed again and have not answered.
+    pub streams_suspect: usize,
     /// Streams that were subscribed again because they were silent.
     pub renewed: u64,
+    /// Events that it was the first to bring.
+    pub passed: u64,
+    /// Events that another line had brought before it.
+    pub duplicates: u64,
+    /// Breaks of its own depth sequences beside another line, filled or not.
+    pub breaks: u64,
+    /// Share of its events that it was the first to bring, 0 to 1; `None` while it was the only one.
+    pub win_rate: Option<f64>,
 }
 
 /// A shard.
@@ -65,6 +89,20 @@ pub struct ShardStatus {
     pub events: u64,
     /// When the last frame came on any line.
     pub last_frame_us: Option<i64>,
+    /// Streams wanted.
+    pub streams: usize,
+    /// Those that a line carries and that have spoken.
+    pub streams_live: usize,
+    /// Those that were subscribed again and have not answered.
+    pub streams_suspect: usize,
+    /// Events that another line had brought before.
+    pub duplicates: u64,
+    /// Holes in what all lines together brought.
+    pub gaps: u64,
+    /// Trades missing in them, plus one for each break of a depth sequence.
+    pub missed: u64,
+    /// Events that wait for what is missing before them.
+    pub held_events: usize,
     /// Events lost to full inboxes.
     pub lost_events: u64,
     /// Records rejected, by reason.

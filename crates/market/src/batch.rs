@@ -67,6 +67,26 @@ impl Column {
         self.len() == 0
     }
 
+    /// Roughly what the values take in memory.
+    fn bytes(&self) -> u64 {
+        (0..self.len()).map(|row| self.cell_bytes(row)).sum()
+    }
+
+    fn cell_bytes(&self, row: usize) -> u64 {
+        let bytes = match self {
+            Self::Int(_) => size_of::<i64>(),
+            Self::OptInt(_) => size_of::<Option<i64>>(),
+            Self::Text(values) => size_of::<String>() + values.get(row).map_or(0, String::len),
+            Self::OptText(values) => {
+                size_of::<Option<String>>() + values.get(row).and_then(Option::as_ref).map_or(0, String::len)
+            }
+            Self::Dec(_) => size_of::<Decimal>(),
+            Self::OptDec(_) => size_of::<Option<Decimal>>(),
+            Self::Flag(_) => 1,
+        };
+        bytes as u64
+    }
+
     fn append(&mut self, other: Self) {
         match (self, other) {
             (Self::Int(values), Self::Int(more)) => values.extend(more),
@@ -202,6 +222,16 @@ impl Batch {
     /// True when there is no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Roughly the bytes that the rows take in memory. The sum over parts is that of the whole.
+    pub fn bytes(&self) -> u64 {
+        self.columns.iter().map(Column::bytes).sum()
+    }
+
+    /// The part of [`Batch::bytes`] that one row has.
+    pub fn row_bytes(&self, row: usize) -> u64 {
+        self.columns.iter().map(|column| column.cell_bytes(row)).sum()
     }
 
     /// A batch of the rows at these positions, in this order.

@@ -352,6 +352,23 @@ tables! {
         last_updated_us: Int,
         is_realtime: Flag,
     }
+    /// The gap ledger: intervals in which a stream may have missed data, and what became of each.
+    DataGaps(GapRow) "data_gaps_raw" key["gap_id"] Conflict::Newest("updated_us"), age Some(("from_us", 1000)); {
+        gap_id: Text,
+        instrument_id: Int,
+        channel: Text,
+        cause: Text,
+        status: Text,
+        from_us: Int,
+        to_us: OptInt,
+        from_id: OptText,
+        to_id: OptText,
+        missing: OptInt,
+        reason: OptText,
+        opened_us: Int,
+        closed_us: OptInt,
+        updated_us: Int,
+    }
 }
 
 impl Table {

@@ -19,6 +19,17 @@ pub struct SimulatorConfig {
     pub futures: Option<MarketConfig>,
     /// Rows that the ledger keeps of each kind and market; older ones are dropped and counted.
     pub ledger_cap: usize,
+    /// Messages of each market whose ids and receivers are remembered, 40 bytes each; at most 15 minutes.
+    pub remembered: usize,
+    /// TLS on every server but control, with an authority made at the start.
+    pub tls: Option<TlsConfig>,
+}
+
+/// TLS of a simulated venue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Where `ca.pem` is written, the authority to be trusted. Made where it is missing.
+    pub folder: PathBuf,
 }
 
 impl Default for SimulatorConfig {
@@ -29,6 +40,8 @@ impl Default for SimulatorConfig {
             spot: None,
             futures: None,
             ledger_cap: 200_000,
+            remembered: 2_000_000,
+            tls: None,
         }
     }
 }
@@ -111,6 +124,8 @@ pub struct SeededConfig {
     pub symbols: Symbols,
     /// Market steps a second over all symbols; a step is one change of a book or one taker order.
     pub events_per_second: f64,
+    /// Data frames a second that all connections together shall get; the steps follow. `None` leaves the steps as they are.
+    pub messages_per_second: Option<f64>,
     /// First trade and book id; `None` derives it from the clock so that ids never go back over restarts.
     pub first_id: Option<u64>,
     /// Levels on each side of the busiest book; quieter books have fewer, down to a sixth of it.
@@ -127,6 +142,7 @@ impl Default for SeededConfig {
             seed: 1,
             symbols: Symbols::Count { bases: 50, traps: true },
             events_per_second: 400.0,
+            messages_per_second: None,
             first_id: None,
             max_levels: 6000,
             snapshot_lag_ms: 0,

@@ -17,22 +17,30 @@ mod ledger;
 mod limits;
 mod market;
 mod number;
+mod rate;
 mod recorded;
 mod rest;
+mod roster;
 mod server;
+mod tls;
 mod universe;
 mod wire;
 mod ws;
 
 pub use self::config::{
     Limits, MarketConfig, RecordedConfig, ReplayStart, SeededConfig, SimulatorConfig, Source, Symbols,
+    TlsConfig,
 };
 pub use self::control::{MarketStatus, TrueBook};
-pub use self::faults::{DropHow, Fault, FaultError};
+pub use self::faults::{
+    BookPart, CertificateProblem, DropHow, Effect, Fault, FaultError, LevelPart, Servers, Target,
+};
 pub use self::ledger::Ledger;
 pub use self::ledger::entries::{
-    ConnectionEntry, ConnectionEvent, Delivery, DepthEntry, FaultEntry, KlineEntry, LedgerQuery, Sending,
-    Totals, TradeEntry, Violation,
+    ConnectionEntry, ConnectionEvent, Delivery, DepthEntry, FaultEntry, Handed, KlineEntry, LedgerQuery,
+    MadeEntry, Sending, StreamConnection, StreamSummary, Totals, TouchedStream, TradeEntry, Violation,
 };
+pub use self::rate::Pace;
 pub use self::recorded::{RecordedManifest, RecordedSymbol, ReplayStatus, ScanError};
 pub use self::server::{Simulator, SimulatorError, SimulatorHandle};
+pub use self::tls::TlsError;

@@ -133,6 +133,12 @@ pub(crate) fn listings(market: Market, symbols: &Symbols, max_levels: usize) -> 
     found
 }
 
+/// A symbol that is listed while the market runs; `None` for names that the market cannot have.
+pub(crate) fn listed(market: Market, native: &str, now_ms: i64, levels: usize) -> Option<Listing> {
+    let listing = named(market, native).filter(|listing| listing.native == native)?;
+    Some(Listing { weight: 0.05, levels: levels.max(50), onboard_ms: now_ms, ..listing })
+}
+
 fn counted(market: Market, bases: usize, traps: bool) -> Vec<Listing> {
     let mut found: Vec<Listing> =
         all_bases().take(bases).filter_map(|base| pair(market, &base, "USDT")).collect();

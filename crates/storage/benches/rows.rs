@@ -1,4 +1,5 @@
-//! Rows a second into a fresh SQLite store, in batches of 5000 over 200 instruments, with all indexes:
+//! Rows a second into a fresh SQLite store, in batches of 5000 over 200 instruments, with all indexes; accepted with their
+//! accounts and marks, and written without:
 //! `cargo bench -p fathom-storage`.
 
 #![allow(
@@ -12,7 +13,7 @@ use fathom_market::{
     decimal::to_decimal,
     table::{BookTickerRow, CandleRow, TradeRow},
 };
-use fathom_storage::{SqliteConfig, SqliteStore, Store, WriteOutcome};
+use fathom_storage::{Accounts as _, Offered, SqliteConfig, SqliteStore, Store, WriteOutcome};
 use tokio::time::Instant;
 
 const BATCH: i64 = 5000;
@@ -81,21 +82,33 @@ fn candle(n: i64) -> CandleRow {
 }
 
 async fn measure(name: &str, batch: impl Fn(std::ops::Range<i64>) -> Batch) {
+    run(name, "accepted", true, &batch).await;
+    run(name, "written", false, &batch).await;
+}
+
+async fn run(name: &str, how: &str, accounts: bool, batch: impl Fn(std::ops::Range<i64>) -> Batch) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let store =
         SqliteStore::open(&SqliteConfig::new(directory.path().join("bench.sqlite"))).await.expect("a store");
     store.migrate().await.expect("a fresh schema");
-    let batches: Vec<Batch> = (0..BATCHES).map(|n| batch(n * BATCH..(n + 1) * BATCH)).collect();
+    let mut batches: Vec<Batch> = (0..BATCHES).map(|n| batch(n * BATCH..(n + 1) * BATCH)).collect();
+    for (seq, batch) in (1..).zip(&mut batches) {
+        (batch.epoch, batch.seq) = (1, seq);
+    }
     let start = Instant::now();
     for batch in &batches {
-        let outcome = store.write(batch).await;
+        let offered = Offered::of(batch.seq * BATCH.unsigned_abs());
+        let outcome = match accounts {
+            true => store.accept(batch, &[(batch.table(), offered)]).await,
+            false => store.write(batch).await,
+        };
         assert_eq!(outcome, WriteOutcome::Committed { inserted: BATCH.unsigned_abs(), duplicate: 0 });
     }
     let micros = start.elapsed().as_micros().max(1);
     store.close().await;
     let rows = (BATCH * BATCHES).unsigned_abs();
     let bytes = store.status().bytes.unwrap_or_default();
-    println!("{name}: {} rows/s, {} bytes a row", u128::from(rows) * 1_000_000 / micros, bytes / rows);
+    println!("{name}, {how}: {} rows/s, {} bytes a row", u128::from(rows) * 1_000_000 / micros, bytes / rows);
 }
 
 fn main() {

@@ -3,12 +3,21 @@
 //! **Architecture invariant.** The only home of sqlx. What is written and how rows conflict is declared in
 //! `fathom_market::table`; a store only carries it out.
 
+pub mod account;
 pub mod error;
+pub mod policy;
 pub mod read;
+pub mod spool;
 pub mod sqlite;
 pub mod store;
 
+pub use account::{
+    Accepted, Accounts, Offered, Opening, QuarantineLimits, QuarantineQuery, QuarantinedRow, Refusal, Resent,
+    SpoolStatus,
+};
 pub use error::StoreError;
-pub use read::{CandleQuery, CategoryQuery, History, SnapshotQuery};
+pub use policy::{Class, Policy};
+pub use read::{CandleQuery, CategoryQuery, GapQuery, History, SnapshotQuery};
+pub use spool::{Drain, Spool, SpoolConfig, Spooled, Step};
 pub use sqlite::{Durability, SqliteConfig, SqliteStore};
 pub use store::{PoisonRow, Retention, Store, StoreStatus, WriteOutcome};

@@ -1,8 +1,11 @@
 //! What is read back from a store. Questions are plain values; no store's language appears here.
 
 use async_trait::async_trait;
-use fathom_market::table::{
-    CandleRow, CategorySnapshotRow, CollectorStateRow, InstrumentRow, SymbolSnapshotRow, Table,
+use fathom_market::{
+    gap::{GapCause, GapStatus},
+    table::{
+        CandleRow, CategorySnapshotRow, CollectorStateRow, GapRow, InstrumentRow, SymbolSnapshotRow, Table,
+    },
 };
 use rust_decimal::Decimal;
 
@@ -58,6 +61,34 @@ pub struct CandleQuery {
     pub to_ms: Option<i64>,
     /// Rows at most.
     pub limit: u32,
+}
+
+/// Gaps of the ledger; what is not given does not matter. A gap lies in a range of time when a part of it does: one that
+/// has not ended reaches into the future.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GapQuery {
+    /// A venue's id.
+    pub venue: Option<String>,
+    /// `spot` or `futures`.
+    pub market: Option<String>,
+    /// One instrument.
+    pub instrument_id: Option<i64>,
+    /// The channel's word; `candle` means every timeframe.
+    pub channel: Option<String>,
+    /// Its cause.
+    pub cause: Option<GapCause>,
+    /// Its status.
+    pub status: Option<GapStatus>,
+    /// Only gaps in which something is missing as far as is known: open, resynced and lost ones.
+    pub holes: bool,
+    /// First time, microseconds.
+    pub from_us: Option<i64>,
+    /// Last time, microseconds.
+    pub to_us: Option<i64>,
+    /// Rows at most.
+    pub limit: u32,
+    /// Where the last gap of the page before began when it was read, microseconds, and its name.
+    pub after: Option<(i64, String)>,
 }
 
 /// How many snapshots of a category are stored, and from when to when.
@@ -137,6 +168,30 @@ pub trait History: Send + Sync {
     /// # Errors
     /// As the trait says.
     async fn instruments(&self) -> Result<Vec<InstrumentRow>, StoreError>;
+
+    /// Gaps of the ledger, those that begin last first; of the same beginning in the order of their names, backwards.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn gaps(&self, query: &GapQuery) -> Result<Vec<GapRow>, StoreError> {
+        let _ = query;
+        Err(StoreError::fatal("this store keeps no gaps"))
+    }
+
+    /// Times in milliseconds of the first and last row that is stored of an instrument, in a table of raw events, bars or
+    /// candles; candles of one timeframe.
+    ///
+    /// # Errors
+    /// As the trait says; and for a table that is not one of an instrument's times.
+    async fn ends(
+        &self,
+        table: Table,
+        instrument_id: i64,
+        timeframe: Option<&str>,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let _ = (table, instrument_id, timeframe);
+        Err(StoreError::fatal("this store does not tell how far a stream is stored"))
+    }
 
     /// Rows of a table.
     ///

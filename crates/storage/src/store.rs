@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fathom_market::{batch::Batch, table::Table};
+use fathom_market::{batch::Batch, mark::StreamMark, table::Table};
 
-use crate::{error::StoreError, read::History};
+use crate::{account::Accounts, error::StoreError, read::History, spool::Drain};
 
 /// A row that the store refuses for what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct StoreStatus {
 /// A place where batches are kept.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Writes a batch whole or not at all.
+    /// Writes a batch whole or not at all, without any accounts: see [`Accounts::accept`].
     async fn write(&self, batch: &Batch) -> WriteOutcome;
 
     /// Brings the schema to this program's version; what is up to date is left alone.
@@ -95,6 +95,20 @@ pub trait Store: Send + Sync {
         now_us: i64,
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError>;
+
+    /// How far each stream was accepted before, as written together with the rows.
+    ///
+    /// # Errors
+    /// When the store is away.
+    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError>;
+
+    /// Where rows are accepted and accounted for.
+    fn accounts(&self) -> &dyn Accounts;
+
+    /// What moves accepted rows on, where acceptance and store are not the same.
+    fn drain(&self) -> Option<&dyn Drain> {
+        None
+    }
 
     /// Asks whether the store answers.
     ///

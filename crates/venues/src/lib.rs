@@ -13,4 +13,4 @@ pub mod registry;
 pub mod venue;
 
 pub use error::{DecodeError, RestError};
-pub use venue::{Decoded, Decoder, MergeRule, Parsed, Venue, Wanted};
+pub use venue::{Decoded, Decoder, MergeRule, Parsed, TradeIds, Venue, Wanted};

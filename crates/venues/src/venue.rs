@@ -8,8 +8,8 @@ use fathom_market::{
     ids::{Market, VenueId},
     instrument::{Instrument, InstrumentIdx, InstrumentTable},
     plan::{
-        BudgetRule, ConnectSpec, DepthSpeed, EndpointClass, Endpoints, RequestSpec, RestAnswer, SocketLimits,
-        StreamSpec,
+        BudgetRule, ConnectSpec, DepthSpeed, EndpointClass, Endpoints, OutFrame, RequestSpec, RestAnswer,
+        SocketLimits, StreamSpec,
     },
     timeframe::Timeframe,
 };
@@ -64,6 +64,17 @@ pub enum MergeRule {
     GlobalId,
     /// Ids mean nothing across sockets: a shadow book syncs on the new line and is swapped in.
     PerConnection,
+}
+
+/// What the ids of an instrument's trades tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TradeIds {
+    /// Each is the one before plus one: a jump shows exactly what is missing.
+    Consecutive,
+    /// They grow, with holes of their own.
+    Increasing,
+    /// They tell trades apart, no more.
+    Opaque,
 }
 
 /// What to collect of an instrument.
@@ -123,12 +134,13 @@ pub trait Venue: Send + Sync {
     ) -> ConnectSpec;
 
     /// Frames that renew the subscription of these streams on an open line: unsubscribe, then subscribe.
-    fn resubscribe(
-        &self,
-        market: Market,
-        streams: &[StreamSpec],
-        first_id: u64,
-    ) -> Vec<fathom_market::plan::OutFrame>;
+    fn resubscribe(&self, market: Market, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame>;
+
+    /// Frames that subscribe these streams too on an open line.
+    fn subscribe(&self, market: Market, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame>;
+
+    /// Frames that end the subscription of these streams on an open line.
+    fn unsubscribe(&self, market: Market, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame>;
 
     /// A decoder of one line.
     fn decoder(&self, market: Market, class: EndpointClass, table: Arc<InstrumentTable>) -> Box<dyn Decoder>;
@@ -138,6 +150,12 @@ pub trait Venue: Send + Sync {
 
     /// How redundant lines are merged.
     fn merge_rule(&self, market: Market) -> MergeRule;
+
+    /// What the ids of its streamed trades tell.
+    fn trade_ids(&self, market: Market) -> TradeIds {
+        let _ = market;
+        TradeIds::Increasing
+    }
 
     /// Asks for the listed instruments.
     fn instruments_request(&self, market: Market) -> RequestSpec;

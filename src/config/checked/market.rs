@@ -122,7 +122,7 @@ impl Tiers {
 fn read_tier(parent: &mut Reader<'_>, name: &str, tier: Tier) -> Result<TierSpec, ConfigError> {
     let speeds = [("fast", DepthSpeed::Fast), ("slow", DepthSpeed::Slow)];
     let mut reader = parent.section(name)?;
-    let lines: u8 = reader.int("lines", 1..=1)?;
+    let lines: u8 = reader.int("lines", 1..=2)?;
     let spec = TierSpec {
         tier,
         symbols: reader.int("symbols", 0..=5000)?,
@@ -150,6 +150,14 @@ pub struct Stream {
     pub stale_after: Duration,
     /// Events that may wait before a book.
     pub book_inbox: usize,
+    /// Any stream may be silent for this long.
+    pub silence_floor: Duration,
+    /// None whose pace is known may be silent for longer without being subscribed again.
+    pub silence_ceiling: Duration,
+    /// Fetching books over REST while their stream is away; `None` never.
+    pub poll: Option<Poll>,
+    /// A connection is replaced at this age at the latest; `None` leaves it to the venue's limit.
+    pub rotate_after: Option<Duration>,
 }
 
 impl Stream {
@@ -159,13 +167,44 @@ impl Stream {
         if backoff_min > backoff_max {
             return Err(reader.invalid("backoff_min_ms", "expected at most stream.backoff_max_ms"));
         }
+        let silence_floor = reader.millis("silence_floor_ms", 1000..=600_000)?;
+        let silence_ceiling = reader.millis("silence_ceiling_ms", 1000..=86_400_000)?;
+        if silence_floor > silence_ceiling {
+            return Err(reader.invalid("silence_floor_ms", "expected at most stream.silence_ceiling_ms"));
+        }
         Ok(Self {
+            silence_floor,
+            silence_ceiling,
+            poll: read_poll(reader)?,
             breaker_failures: reader.int("breaker_failures", 1..=100)?,
             breaker_open: reader.millis("breaker_open_ms", 100..=3_600_000)?,
             backoff_min,
             backoff_max,
             stale_after: reader.millis("stale_after_ms", 100..=600_000)?,
             book_inbox: reader.int("book_inbox", 16..=1_000_000)?,
+            rotate_after: Some(reader.millis("rotate_after_ms", 0..=604_800_000)?)
+                .filter(|after| !after.is_zero()),
         })
     }
+}
+
+/// Fetching books over REST while their stream is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// A stream may be away for this long.
+    pub after: Duration,
+    /// Interval of one book's polls.
+    pub every: Duration,
+    /// Levels a side.
+    pub levels: usize,
+}
+
+/// An interval of zero turns polling off.
+fn read_poll(reader: &mut Reader<'_>) -> Result<Option<Poll>, ConfigError> {
+    let poll = Poll {
+        after: reader.millis("poll_after_ms", 0..=3_600_000)?,
+        every: reader.millis("poll_every_ms", 0..=3_600_000)?,
+        levels: reader.int("poll_levels", 5..=5000)?,
+    };
+    Ok((!poll.every.is_zero()).then_some(poll))
 }

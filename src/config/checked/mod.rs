@@ -6,7 +6,7 @@ mod storing;
 mod symbols;
 mod venues;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use fathom_market::{
     category::Categories,
@@ -15,9 +15,9 @@ use fathom_market::{
 use fathom_storage::Retention;
 
 pub use self::{
-    market::{Depth, Stream, Ticks, TierOrder, Tiers},
+    market::{Depth, Poll, Stream, Ticks, TierOrder, Tiers},
     service::{Http, Log, LogFormat, LogLevel, Supervision},
-    storing::{Candles, OrderbookSnapshots, RawTables, Store, StoreKind},
+    storing::{Candles, Gaps, OrderbookSnapshots, RawTables, Spool, SpoolMode, Store, StoreKind},
     venues::{EndpointOverrides, KnownVenue, VenueMarket},
 };
 use super::{error::ConfigError, raw::Table, read::Reader, secret::Secret};
@@ -37,6 +37,8 @@ pub struct Config {
     pub supervision: Supervision,
     /// The store and its writer.
     pub store: Store,
+    /// The spool before it, where there is one.
+    pub spool: Spool,
     /// How long rows are kept; a table without an entry is kept for good.
     pub retention: Vec<Retention>,
     /// Which raw events are stored besides what is made of them.
@@ -45,6 +47,8 @@ pub struct Config {
     pub orderbook: OrderbookSnapshots,
     /// Candles, live and from history.
     pub candles: Candles,
+    /// What is fetched to fill gaps.
+    pub gaps: Gaps,
     /// Depth measurement.
     pub depth: Depth,
     /// Categories in the order of the configuration.
@@ -57,6 +61,8 @@ pub struct Config {
     pub stream: Stream,
     /// Each configured market of each venue, disabled ones included.
     pub venues: Vec<VenueMarket>,
+    /// How often each venue's list of instruments is read anew.
+    pub refresh_every: Duration,
     /// What the start reports once, such as names of old services that this version does not use.
     pub notes: Vec<String>,
 }
@@ -84,22 +90,28 @@ pub(super) fn check(
     let primary_venue = venues::primary(&mut root, known_venues)?;
     let data_dir = root.optional_path("data_dir")?;
     let data_dir = data_dir.ok_or_else(|| root.invalid("data_dir", "expected a path"))?;
+    let (refresh_every, venues) = section(&mut root, "venues", |reader| {
+        Ok((reader.millis("refresh_every_ms", 1000..=86_400_000)?, venues::read(reader, known_venues)?))
+    })?;
     let config = Config {
+        refresh_every,
         primary_venue,
         http: section(&mut root, "http", |reader| Http::read(reader, token))?,
         log: section(&mut root, "log", Log::read)?,
         supervision: section(&mut root, "supervision", Supervision::read)?,
         store: section(&mut root, "store", |reader| Store::read(reader, &data_dir))?,
+        spool: section(&mut root, "spool", |reader| storing::Spool::read(reader, &data_dir))?,
         retention: section(&mut root, "retention", storing::read_retention)?,
         raw: section(&mut root, "raw", RawTables::read)?,
         orderbook: section(&mut root, "orderbook", OrderbookSnapshots::read)?,
         candles: section(&mut root, "candles", Candles::read)?,
+        gaps: section(&mut root, "gaps", Gaps::read)?,
         depth: section(&mut root, "depth", Depth::read)?,
         categories: market::read_categories(&mut root)?,
         ticks: section(&mut root, "ticks", Ticks::read)?,
         tiers: section(&mut root, "tiers", Tiers::read)?,
         stream: section(&mut root, "stream", Stream::read)?,
-        venues: section(&mut root, "venues", |reader| venues::read(reader, known_venues))?,
+        venues,
         data_dir,
         notes: Vec::new(),
     };

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use fathom_market::{table::Table, timeframe::Timeframe};
-use fathom_storage::{Durability, Retention};
+use fathom_storage::{Durability, Policy, QuarantineLimits, Retention};
 
 use crate::config::{
     error::ConfigError,
@@ -20,6 +20,47 @@ use crate::config::{
 pub enum StoreKind {
     /// The embedded store: one file, no server.
     Sqlite,
+}
+
+/// Whether rows are accepted into a spool before the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolMode {
+    /// Where the store is not in the process.
+    Auto,
+    /// Before every store.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The spool before the store.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes that it may hold.
+    pub max_bytes: u64,
+    /// Records older than this are dropped.
+    pub max_age: Duration,
+}
+
+impl Spool {
+    pub(super) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Result<Self, ConfigError> {
+        Ok(Self {
+            path: reader.required("path", "the path of a file", |leaf| file(leaf, data_dir))?,
+            max_bytes: reader.int("max_bytes", SMALLEST_SPOOL..=1 << 50)?,
+            max_age: reader
+                .age("max_age")?
+                .ok_or_else(|| reader.invalid("max_age", "expected an age, such as 7d"))?,
+        })
+    }
+}
+
+/// Room for a few of the greatest batches.
+const SMALLEST_SPOOL: u64 = 16 * 1024 * 1024;
+
+fn file(leaf: &Leaf, data_dir: &Path) -> Option<PathBuf> {
+    leaf.text().filter(|text| !text.is_empty()).map(|text| data_dir.join(text))
 }
 
 /// The store and its writer.
@@ -35,29 +76,61 @@ pub struct Store {
     pub batch_rows: usize,
     /// Age at which a batch is written.
     pub batch_age: Duration,
-    /// Rows that may wait before the writer.
+    /// Rows that may wait on their way to the store.
     pub inbox_rows: usize,
+    /// Bytes of them.
+    pub inbox_bytes: u64,
+    /// Whose rows are refused first.
+    pub policy: Policy,
+    /// A write that takes longer is given up and tried again.
+    pub write_deadline: Duration,
+    /// A write that takes longer makes the store count as unreachable.
+    pub hung_after: Duration,
+    /// How much the quarantine may hold.
+    pub quarantine: QuarantineLimits,
+    /// Whether there is a spool.
+    pub spool: SpoolMode,
 }
 
 impl Store {
     pub(super) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Result<Self, ConfigError> {
         const KINDS: &str = "sqlite (postgres, timescale, mysql and mariadb are not built yet)";
         let sqlite = |leaf: &Leaf| leaf.text()?.eq_ignore_ascii_case("sqlite").then_some(StoreKind::Sqlite);
-        let file = |leaf: &Leaf| leaf.text().filter(|text| !text.is_empty()).map(|text| data_dir.join(text));
+        let modes = [("auto", SpoolMode::Auto), ("always", SpoolMode::Always), ("never", SpoolMode::Never)];
         let durability = [("normal", Durability::Normal), ("full", Durability::Full)];
         let store = Self {
             kind: reader.required("kind", KINDS, sqlite)?,
-            path: reader.required("path", "the path of a file", file)?,
+            path: reader.required("path", "the path of a file", |leaf| file(leaf, data_dir))?,
             durability: reader.choice("durability", &durability)?,
             batch_rows: reader.int("batch_rows", 1..=100_000)?,
             batch_age: reader.millis("batch_ms", 10..=60_000)?,
             inbox_rows: reader.int("inbox_rows", 1..=10_000_000)?,
+            inbox_bytes: reader.int("inbox_bytes", 1 << 20..=1 << 40)?,
+            policy: policy(reader)?,
+            write_deadline: reader.millis("write_deadline_ms", 1000..=600_000)?,
+            hung_after: reader.millis("hung_after_ms", 100..=600_000)?,
+            quarantine: QuarantineLimits {
+                rows: reader.int("quarantine_rows", 0..=100_000_000)?,
+                bytes: reader.int("quarantine_bytes", 0..=1 << 40)?,
+            },
+            spool: reader.choice("spool", &modes)?,
         };
         if store.inbox_rows < store.batch_rows {
             return Err(reader.invalid("inbox_rows", "expected at least store.batch_rows"));
         }
         Ok(store)
     }
+}
+
+/// From which fill on each class of rows is refused, in percent.
+fn policy(reader: &mut Reader<'_>) -> Result<Policy, ConfigError> {
+    let keys =
+        ["refuse_ticks_percent", "refuse_trades_percent", "refuse_passing_percent", "refuse_final_percent"];
+    let mut thresholds = [0; 4];
+    for (threshold, key) in thresholds.iter_mut().zip(keys) {
+        *threshold = reader.int::<u32>(key, 1..=100)? * 10;
+    }
+    Policy::try_new(thresholds).map_err(|_| reader.invalid(keys[3], "expected percentages that do not fall"))
 }
 
 /// Tables whose rows age, with the name each has in the configuration.
@@ -100,7 +173,7 @@ impl RawTables {
     }
 }
 
-/// Stored order book tops, and the retries of a book's snapshot request.
+/// Stored order book tops, a book's snapshot requests, and its comparison with the venue's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderbookSnapshots {
     /// Whether they are stored.
@@ -109,6 +182,8 @@ pub struct OrderbookSnapshots {
     pub levels: usize,
     /// Time between two.
     pub interval: Duration,
+    /// How often a live book is compared with the venue's own; `None` never.
+    pub verify_every: Option<Duration>,
     /// Retries of a failed REST snapshot within a cycle.
     pub max_retries: u32,
     /// Wait before the first of them; it doubles.
@@ -121,8 +196,27 @@ impl OrderbookSnapshots {
             enabled: reader.flag("enabled")?,
             levels: reader.int("levels", 1..=5000)?,
             interval: reader.millis("interval_ms", 100..=3_600_000)?,
+            verify_every: reader.age("verify_every")?,
             max_retries: reader.int("max_retries", 0..=100)?,
             retry_delay: reader.millis("retry_delay_ms", 1..=600_000)?,
+        })
+    }
+}
+
+/// What is fetched to fill gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gaps {
+    /// Trades of one gap at most; 0 fetches none.
+    pub max_trades: u64,
+    /// How long one gap is worked on.
+    pub deadline: Duration,
+}
+
+impl Gaps {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            max_trades: reader.int("max_trades", 0..=1_000_000_000)?,
+            deadline: reader.millis("deadline_ms", 1000..=86_400_000)?,
         })
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Type {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts by upper bound, with a sum.
+    Histogram,
 }
 
 impl Type {
@@ -23,6 +25,7 @@ impl Type {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }
@@ -65,6 +68,9 @@ type Labels = Vec<(&'static str, String)>;
 /// One value with its labels.
 #[derive(Debug, Serialize)]
 pub(super) struct Sample {
+    /// What follows the family's name, for the parts of a histogram.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    part: &'static str,
     #[serde(serialize_with = "as_object")]
     labels: Labels,
     value: Value,
@@ -103,12 +109,41 @@ impl Families {
         labels: &[(&'static str, &str)],
         value: impl Into<Value>,
     ) {
+        self.add_part(name, "", kind, help, labels, value);
+    }
+
+    /// Adds a histogram: counts at or below each bound in seconds, all of them, and the sum in seconds.
+    pub(super) fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        bounds: impl Iterator<Item = (f64, u64)>,
+        (count, sum): (u64, f64),
+    ) {
+        let kind = Type::Histogram;
+        for (bound, below) in bounds {
+            self.add_part(name, "_bucket", kind, help, &[("le", &real(bound))], below);
+        }
+        self.add_part(name, "_bucket", kind, help, &[("le", "+Inf")], count);
+        self.add_part(name, "_sum", kind, help, &[], sum);
+        self.add_part(name, "_count", kind, help, &[], count);
+    }
+
+    fn add_part(
+        &mut self,
+        name: &'static str,
+        part: &'static str,
+        kind: Type,
+        help: &'static str,
+        labels: &[(&'static str, &str)],
+        value: impl Into<Value>,
+    ) {
         let place = *self.places.entry(name).or_insert(self.all.len());
         if place == self.all.len() {
             self.all.push(Family { name, help, r#type: kind, samples: Vec::new() });
         }
         let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.all[place].samples.push(Sample { labels, value: value.into() });
+        self.all[place].samples.push(Sample { part, labels, value: value.into() });
     }
 }
 
@@ -121,6 +156,7 @@ pub(super) fn prometheus_text(families: &Families) -> String {
         let _ = writeln!(out, "# TYPE {} {}", family.name, family.r#type.as_str());
         for sample in &family.samples {
             out.push_str(family.name);
+            out.push_str(sample.part);
             write_labels(&mut out, &sample.labels);
             let _ = match sample.value {
                 Value::Whole(value) => writeln!(out, " {value}"),
@@ -209,6 +245,15 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_has_its_parts_under_one_head() {
+        let mut families = Families::default();
+        families.histogram("h", "H.", [(0.5, 1), (1.0, 2)].into_iter(), (3, 4.5));
+        let expected = "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1\"} 2\n\
+                        h_bucket{le=\"+Inf\"} 3\nh_sum 4.5\nh_count 3\n";
+        assert_eq!(prometheus_text(&families), expected);
+    }
 
     #[test]
     fn text_has_one_head_for_each_family_and_escapes_labels() {

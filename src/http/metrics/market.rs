@@ -5,6 +5,7 @@ use fathom_actors::{
     book::BookDetail,
     history::HistoryStatus,
     kernel::{ActorId, BreakerState},
+    latency::BOUNDS_US,
     stream::{ConnectionState, ShardStatus},
 };
 use fathom_market::{ids::Market, plan::Priority, sample::SampleState};
@@ -29,11 +30,20 @@ pub(super) fn gather(state: &AppState, out: &mut Families) {
     shards(state, &mut counters, out);
     books(state, &mut counters, out);
     drop(counters);
+    latency(state, out);
     history(state, out);
     aggregators(state, out);
     for budget in state.system.budgets() {
         rest(&budget, state.now_us(), out);
     }
+}
+
+fn latency(state: &AppState, out: &mut Families) {
+    let counts = state.system.directory().applied().counts();
+    let count = counts.cumulative.last().copied().unwrap_or(0);
+    let bounds = BOUNDS_US.iter().zip(&counts.cumulative).map(|(us, below)| (*us as f64 / 1e6, *below));
+    let help = "From the read of a socket until the book has what was read.";
+    out.histogram("fathom_socket_to_book_seconds", help, bounds, (count, counts.sum_us as f64 / 1e6));
 }
 
 fn shards(state: &AppState, counters: &mut Counters, out: &mut Families) {
@@ -129,6 +139,10 @@ const APPLIED: &str = "fathom_book_updates_total";
 const GAPS: &str = "fathom_book_gaps_total";
 const RESYNCS: &str = "fathom_book_resyncs_total";
 const CROSSED: &str = "fathom_book_crossed_total";
+const POLLED: &str = "fathom_book_polls_total";
+const VERIFIED: &str = "fathom_book_verifications_total";
+const DIVERGED: &str = "fathom_book_divergences_total";
+const UNALIGNED: &str = "fathom_book_unaligned_total";
 
 fn count_book(
     detail: &BookDetail,
@@ -142,6 +156,10 @@ fn count_book(
         (GAPS, detail.gaps),
         (RESYNCS, detail.resyncs),
         (CROSSED, detail.crossed),
+        (POLLED, detail.polled),
+        (VERIFIED, detail.verification.verifications),
+        (DIVERGED, detail.verification.divergences),
+        (UNALIGNED, detail.verification.unaligned),
     ];
     for (name, count) in counts {
         sums.counts.add((name, market), counters.grown(name, id.as_str(), count));
@@ -170,6 +188,10 @@ fn tell_books(sums: &Books, out: &mut Families) {
             APPLIED => "Updates applied to books.",
             GAPS => "Sequence breaks.",
             RESYNCS => "Times that a live book was given up.",
+            POLLED => "Times that a book was loaded over REST because its stream was away.",
+            VERIFIED => "Comparisons of a book with the venue's own.",
+            DIVERGED => "Comparisons that found a level that differs.",
+            UNALIGNED => "Snapshots that could not be aligned with the book.",
             _ => "Times that a book was crossed.",
         };
         out.add(name, Type::Counter, help, &[("venue", *venue), ("market", *market)], count);

@@ -2,6 +2,7 @@
 //! Prometheus text or as JSON. Labels are bounded; only the real-time flag is told for each symbol.
 
 mod exposition;
+mod gaps;
 mod kernel;
 mod market;
 mod storage;
@@ -44,6 +45,7 @@ fn gather(state: &AppState) -> Families {
     kernel::gather(state, &mut families);
     market::gather(state, &mut families);
     storage::gather(state, &mut families);
+    gaps::gather(state, &mut families);
     families
 }
 

@@ -86,7 +86,7 @@ async fn a_series_is_exact_ascending_and_the_newest_without_from() {
     let reply = world.get("/api/categories/total?depth=5.0&limit=1&marketType=spot").await;
     let time = (T0 + 4 * MINUTE) / 1000;
     let expected = format!(
-        r#"{{"category":"TOTAL","marketType":"SPOT","exchange":"binance","depth":5,"data":[{{"time":{time},{VALUES}}}],"count":1"#
+        r#"{{"category":"TOTAL","marketType":"SPOT","exchange":"binance","depth":5,"data":[{{"time":{time},{VALUES}}}],"count":1,"coverage":{{"complete":true,"gaps":0,"lostMs":0}}"#
     );
     assert_eq!(without_timestamp(&reply.text), expected);
     let now_ms = reply.json()["timestamp"].as_i64().expect("timestamp");
@@ -236,7 +236,7 @@ async fn a_pair_is_answered_in_the_form_of_a_category() {
     };
     world.write(vec![row]).await;
     let expected = format!(
-        r#"{{"symbol":"BTCUSDT","category":"COIN","marketType":"FUTURES","exchange":"binance","depth":5,"data":[{{"time":{},"bidVolume":100000.000000000001,"askVolume":null,"avgPrice":61837.635,"symbolCount":0,"memberCount":1,"coverage":{{"bid":1,"ask":0}},"staleCount":0,"unpricedCount":1,"bidVolumeBase":12.345,"askVolumeBase":6.7,"bestBid":61837.63,"bestAsk":61837.64,"state":"live","lastUpdateId":42}}],"count":1"#,
+        r#"{{"symbol":"BTCUSDT","category":"COIN","marketType":"FUTURES","exchange":"binance","depth":5,"data":[{{"time":{},"bidVolume":100000.000000000001,"askVolume":null,"avgPrice":61837.635,"symbolCount":0,"memberCount":1,"coverage":{{"bid":1,"ask":0}},"staleCount":0,"unpricedCount":1,"bidVolumeBase":12.345,"askVolumeBase":6.7,"bestBid":61837.63,"bestAsk":61837.64,"state":"live","lastUpdateId":42}}],"count":1,"coverage":{{"complete":true,"gaps":0,"lostMs":0}}"#,
         T0 / 1000
     );
     for symbol in ["btcusdt", "BTC%2FUSDT:USDT", "BTC%2Fusdt"] {

@@ -2,8 +2,12 @@
 
 mod access;
 mod categories;
+mod gaps;
 mod operating;
 mod reading;
+mod sinks;
+mod symbols;
+mod tap;
 
 use std::{sync::Arc, time::Duration};
 

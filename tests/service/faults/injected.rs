@@ -47,13 +47,7 @@ pub(super) struct Faults {
 
 /// The name under which the service has subscribed the depth of a symbol.
 fn depth_stream(simulator: &Simulator, market: &str, symbol: &str) -> String {
-    let prefix = format!("{}@depth", symbol.to_lowercase());
-    let open = |connection: &&Value| connection["closed_ms"].is_null();
-    let connections = simulator.entries("connections", market);
-    let events = connections.iter().filter(open).filter_map(|connection| connection["events"].as_array());
-    let named = events.flatten().filter(|event| event["kind"] == "subscribe");
-    let mut names = named.filter_map(|event| event["detail"].as_str()).flat_map(|detail| detail.split(','));
-    let found = names.find(|name| name.starts_with(&prefix)).map(str::to_owned);
+    let found = simulator.stream(market, &format!("{}@depth", symbol.to_lowercase()));
     found.unwrap_or_else(|| panic!("no depth stream of {market} {symbol}"))
 }
 

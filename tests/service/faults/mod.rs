@@ -16,7 +16,7 @@ use self::{
     injected::{Faults, SCHEDULE},
     sampler::Sampler,
 };
-use crate::harness::{Service, Simulator, check, eventually};
+use crate::harness::{Service, Simulator, check, eventually, program};
 
 /// Symbols of each market.
 const SYMBOLS: usize = 100;
@@ -53,7 +53,7 @@ fn start(folder: &Path, simulator: &Simulator, symbols: &Symbols) -> Service {
 fn a_market_under_faults_is_collected_truly_and_completely() {
     let folder = TempDir::new().expect("folder");
     let sized = ["--symbols", "100", "--rate", "300", "--levels", "1500", "--seed", "7"];
-    let simulator = Simulator::start(folder.path(), &sized);
+    let simulator = Simulator::start(&program(), folder.path(), &sized);
     let symbols: Symbols = ["spot", "futures"]
         .into_iter()
         .map(|market| (market, simulator.symbols(market).into_iter().take(SYMBOLS).collect()))

@@ -170,6 +170,18 @@ impl OrderBook {
         Ok(())
     }
 
+    /// Changes the quantity of one bid behind the caller's back, three quarters down the known range: the level as it is
+    /// now. `None` without a bid.
+    #[cfg(any(test, feature = "fault-injection"))]
+    pub fn corrupt_level(&mut self) -> Option<Level> {
+        let known =
+            self.bids().take_while(|bid| self.known_bid.is_none_or(|known| bid.price >= known)).count();
+        let Level { price, qty } = self.bids.nth(known * 3 / 4)?;
+        let level = Level { price, qty: qty + 1 };
+        self.apply(&[level], &[]).ok()?;
+        Some(level)
+    }
+
     /// Removes every level and forgets the known range.
     pub fn clear(&mut self) {
         self.bids.clear();

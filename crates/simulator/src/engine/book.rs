@@ -36,7 +36,7 @@ pub(crate) struct BookState {
 }
 
 /// What changed since a [`Mark`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Changes {
     /// Id of the first change.
     pub first: u64,
@@ -146,6 +146,12 @@ impl Book {
         }
         changes.bids.reverse();
         Some(changes)
+    }
+
+    /// First and last id of what changed since `mark`.
+    pub(crate) fn ids_since(&self, mark: Mark) -> Option<(u64, u64)> {
+        let skip = usize::try_from(mark.sequence.saturating_sub(self.ring_start)).unwrap_or(usize::MAX);
+        Some((self.ring.get(skip)?.id, self.id))
     }
 
     /// The book with every change up to `id`; `None` when that is older than the ring, or in the future.

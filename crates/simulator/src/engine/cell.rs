@@ -2,6 +2,7 @@
 //! that is sent for the symbol leaves from here, in order, under one lock.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use fathom_market::ids::Market;
 
@@ -12,9 +13,10 @@ use super::klines::{Candle, Fill, Klines};
 use super::path::PricePath;
 use super::symbol::{Step, SymbolEngine, Trade, typical_lots};
 use crate::config::SeededConfig;
-use crate::hub::Topic;
+use crate::hub::made::Memory;
+use crate::hub::topic::{Message, Topic};
 use crate::ledger::entries::Delivery;
-use crate::ledger::{DepthRow, KlineRow, Ledger, TradeRow};
+use crate::ledger::{KlineRow, Ledger, TradeRow};
 use crate::number::seed_of;
 use crate::universe::Listing;
 use crate::wire::streams::Kind;
@@ -28,6 +30,8 @@ pub(crate) struct Context<'a> {
     pub listing: &'a Listing,
     pub ledger: &'a Ledger,
     pub now_ms: i64,
+    /// The time that events carry.
+    pub event_ms: i64,
 }
 
 /// Push periods, ms; each has its own beat in [`Sim::beats`].
@@ -38,6 +42,7 @@ pub(crate) struct Cell {
     pub status: String,
     pub book: Book,
     pub topics: Vec<Topic<Kind>>,
+    memory: Arc<Memory>,
     pub sim: Option<Sim>,
     pub quotes: u64,
 }
@@ -55,7 +60,7 @@ pub(crate) struct Sim {
     next_aggregate: i64,
     last_qty: i64,
     beats: [i64; PERIODS.len()],
-    marks: [BookMark; 4],
+    pub(super) marks: [BookMark; 4],
     /// Candle last sent per interval: open and trade count.
     sent: Vec<(Interval, i64, u64)>,
     history: usize,
@@ -63,8 +68,15 @@ pub(crate) struct Sim {
 
 impl Cell {
     /// A symbol of a replay: its book comes with the frames.
-    pub(crate) fn recorded() -> Self {
-        Self { status: "TRADING".to_owned(), book: Book::default(), topics: Vec::new(), sim: None, quotes: 0 }
+    pub(crate) fn recorded(memory: &Arc<Memory>) -> Self {
+        Self {
+            status: "TRADING".to_owned(),
+            book: Book::default(),
+            topics: Vec::new(),
+            memory: Arc::clone(memory),
+            sim: None,
+            quotes: 0,
+        }
     }
 
     /// A symbol of a seeded market.
@@ -74,6 +86,7 @@ impl Cell {
         config: &SeededConfig,
         first_id: u64,
         now_ms: i64,
+        memory: &Arc<Memory>,
     ) -> Self {
         let futures = market == Market::Futures;
         let shape = seed_of(config.seed, &listing.native);
@@ -99,7 +112,14 @@ impl Cell {
             sent: Vec::new(),
             history: config.trade_history.max(1),
         };
-        Self { status: listing.status.to_owned(), book, topics: Vec::new(), sim: Some(sim), quotes: 0 }
+        Self {
+            status: listing.status.to_owned(),
+            book,
+            topics: Vec::new(),
+            memory: Arc::clone(memory),
+            sim: Some(sim),
+            quotes: 0,
+        }
     }
 
     /// Trading starts or stops.
@@ -118,7 +138,7 @@ impl Cell {
     pub(crate) fn topic(&mut self, kind: Kind, name: &str) -> &mut Topic<Kind> {
         let found = self.topics.iter().position(|topic| topic.name == name);
         let at = found.unwrap_or_else(|| {
-            self.topics.push(Topic::new(kind, name));
+            self.topics.push(Topic::new(kind, name, &self.memory));
             self.topics.len() - 1
         });
         if let (Kind::Kline(interval), Some(sim)) = (kind, self.sim.as_mut()) {
@@ -127,16 +147,27 @@ impl Cell {
         &mut self.topics[at]
     }
 
-    fn send(&mut self, kind: Kind, now_ms: i64, encode: impl FnOnce(&mut String)) -> Vec<Delivery> {
-        let Some(topic) = self.topics.iter_mut().find(|topic| topic.kind == kind && !topic.is_idle()) else {
+    /// Sends a message of `id` to whoever listens.
+    pub(super) fn send(
+        &mut self,
+        kind: Kind,
+        id: u64,
+        now_ms: i64,
+        encode: impl FnOnce(&mut String),
+    ) -> Vec<Delivery> {
+        let Some(topic) = self.topics.iter_mut().find(|topic| topic.kind == kind) else {
             return Vec::new();
         };
+        if topic.is_idle() {
+            topic.unheard(id, id, now_ms);
+            return Vec::new();
+        }
         let mut data = String::with_capacity(320);
         encode(&mut data);
-        topic.publish(&data, now_ms)
+        topic.publish(&Message { data: &data, first: id, id }, now_ms, &mut |_| None)
     }
 
-    fn heard(&self, kind: Kind) -> bool {
+    pub(super) fn heard(&self, kind: Kind) -> bool {
         self.topics.iter().any(|topic| topic.kind == kind && !topic.is_idle())
     }
 
@@ -154,16 +185,17 @@ impl Cell {
         let Some(sim) = self.sim.as_mut() else { return };
         let mut step = std::mem::take(&mut sim.step);
         sim.engine.step(&mut self.book, ctx.now_ms, &mut step);
-        for trade in &step.trades {
+        for trade in &mut step.trades {
+            trade.ms = ctx.event_ms;
             self.traded(ctx, trade);
         }
         if step.top_changed
             && let Some(quote) = self.quote()
         {
             self.quotes += 1;
-            self.send(Kind::BookTicker, ctx.now_ms, |out| match ctx.market {
+            self.send(Kind::BookTicker, quote.id, ctx.now_ms, |out| match ctx.market {
                 Market::Spot => spot::book_ticker(out, ctx.listing, &quote),
-                Market::Futures => futures::book_ticker(out, ctx.listing, ctx.now_ms, &quote),
+                Market::Futures => futures::book_ticker(out, ctx.listing, ctx.event_ms, &quote),
             });
         }
         if let Some(sim) = self.sim.as_mut() {
@@ -177,9 +209,9 @@ impl Cell {
         sim.klines.add(&Fill { id, price, qty, taker_sold });
         sim.last_qty = qty;
         let merged = sim.merge(ctx.market, trade);
-        let to = self.send(Kind::Trade, ctx.now_ms, |out| match ctx.market {
-            Market::Spot => spot::trade(out, ctx.listing, ctx.now_ms, trade),
-            Market::Futures => futures::trade(out, ctx.listing, ctx.now_ms, trade),
+        let to = self.send(Kind::Trade, id.unsigned_abs(), ctx.now_ms, |out| match ctx.market {
+            Market::Spot => spot::trade(out, ctx.listing, ctx.event_ms, trade),
+            Market::Futures => futures::trade(out, ctx.listing, ctx.event_ms, trade),
         });
         let row = TradeRow { channel: "trade", id, price, qty, ts_ms: ms, taker_sold };
         ctx.ledger.trade(ctx.market, ctx.index, ctx.now_ms, to, row);
@@ -189,9 +221,9 @@ impl Cell {
     }
 
     fn aggregated(&mut self, ctx: &Context<'_>, trade: AggTrade) {
-        let to = self.send(Kind::AggTrade, ctx.now_ms, |out| match ctx.market {
-            Market::Spot => spot::agg_trade(out, ctx.listing, ctx.now_ms, &trade),
-            Market::Futures => futures::agg_trade(out, ctx.listing, ctx.now_ms, &trade),
+        let to = self.send(Kind::AggTrade, trade.id.unsigned_abs(), ctx.now_ms, |out| match ctx.market {
+            Market::Spot => spot::agg_trade(out, ctx.listing, ctx.event_ms, &trade),
+            Market::Futures => futures::agg_trade(out, ctx.listing, ctx.event_ms, &trade),
         });
         let AggTrade { id, price, qty, ms, taker_sold, .. } = trade;
         let row = TradeRow { channel: "aggTrade", id, price, qty, ts_ms: ms, taker_sold };
@@ -224,9 +256,9 @@ impl Cell {
         candle: &Candle,
         closed: bool,
     ) -> Vec<Delivery> {
-        self.send(Kind::Kline(interval), ctx.now_ms, |out| match ctx.market {
-            Market::Spot => spot::kline(out, ctx.listing, ctx.now_ms, interval, candle, closed),
-            Market::Futures => futures::kline(out, ctx.listing, ctx.now_ms, interval, candle, closed),
+        self.send(Kind::Kline(interval), candle.open_ms.unsigned_abs(), ctx.now_ms, |out| match ctx.market {
+            Market::Spot => spot::kline(out, ctx.listing, ctx.event_ms, interval, candle, closed),
+            Market::Futures => futures::kline(out, ctx.listing, ctx.event_ms, interval, candle, closed),
         })
     }
 
@@ -262,50 +294,6 @@ impl Cell {
             if futures && due[slot] {
                 self.push_mark(ctx, period);
             }
-        }
-    }
-
-    fn push_depth(&mut self, ctx: &Context<'_>, slot: usize, period: u16) {
-        let Some(sim) = self.sim.as_mut() else { return };
-        let from = std::mem::replace(&mut sim.marks[slot], self.book.mark());
-        let wanted = |topic: &Topic<Kind>| match topic.kind {
-            Kind::Depth(ms) | Kind::Partial(_, ms) => ms == period && !topic.is_idle(),
-            _ => false,
-        };
-        if !self.topics.iter().any(wanted) {
-            return;
-        }
-        let Some(mut changes) = self.book.since(from) else { return };
-        let name = self
-            .topics
-            .iter()
-            .find(|topic| topic.kind == Kind::Depth(period))
-            .map(|topic| topic.name.clone());
-        if let Some(stream) = name.filter(|_| self.heard(Kind::Depth(period))) {
-            let to = self.send(Kind::Depth(period), ctx.now_ms, |out| match ctx.market {
-                Market::Spot => spot::depth(out, ctx.listing, ctx.now_ms, &changes),
-                Market::Futures => futures::depth(out, ctx.listing, ctx.now_ms, &changes),
-            });
-            let levels = changes.bids.len() + changes.asks.len();
-            let row = DepthRow {
-                stream,
-                first: changes.first,
-                last: changes.last,
-                previous: changes.previous,
-                levels,
-            };
-            ctx.ledger.depth_sent(ctx.market, ctx.index, ctx.now_ms, to, row);
-        }
-        for best in [5_u8, 10, 20] {
-            if !self.heard(Kind::Partial(best, period)) {
-                continue;
-            }
-            changes.bids = self.book.top(Side::Bid, usize::from(best));
-            changes.asks = self.book.top(Side::Ask, usize::from(best));
-            self.send(Kind::Partial(best, period), ctx.now_ms, |out| match ctx.market {
-                Market::Spot => spot::partial(out, ctx.listing, changes.last, &changes.bids, &changes.asks),
-                Market::Futures => futures::depth(out, ctx.listing, ctx.now_ms, &changes),
-            });
         }
     }
 
@@ -349,12 +337,12 @@ impl Cell {
         if !full && !mini {
             return;
         }
-        let Some(ticker) = self.ticker(ctx.now_ms) else { return };
-        self.send(Kind::Ticker, ctx.now_ms, |out| match ctx.market {
+        let Some(ticker) = self.ticker(ctx.event_ms) else { return };
+        self.send(Kind::Ticker, ctx.event_ms.unsigned_abs(), ctx.now_ms, |out| match ctx.market {
             Market::Spot => spot::ticker(out, ctx.listing, &ticker),
             Market::Futures => futures::ticker(out, ctx.listing, &ticker),
         });
-        self.send(Kind::MiniTicker, ctx.now_ms, |out| match ctx.market {
+        self.send(Kind::MiniTicker, ctx.event_ms.unsigned_abs(), ctx.now_ms, |out| match ctx.market {
             Market::Spot => spot::mini_ticker(out, ctx.listing, &ticker),
             Market::Futures => futures::mini_ticker(out, ctx.listing, &ticker),
         });
@@ -370,9 +358,9 @@ impl Cell {
         if !self.heard(Kind::MarkPrice(period)) {
             return;
         }
-        let Some(mark) = self.mark(ctx.listing, ctx.now_ms) else { return };
-        self.send(Kind::MarkPrice(period), ctx.now_ms, |out| {
-            futures::mark_price(out, ctx.listing, ctx.now_ms, &mark)
+        let Some(mark) = self.mark(ctx.listing, ctx.event_ms) else { return };
+        self.send(Kind::MarkPrice(period), ctx.event_ms.unsigned_abs(), ctx.now_ms, |out| {
+            futures::mark_price(out, ctx.listing, ctx.event_ms, &mark)
         });
     }
 }

@@ -135,19 +135,114 @@ pub struct Violation {
     pub detail: String,
 }
 
-/// A fault that was put in.
+/// A fault that was put in, and what it has done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FaultEntry {
     /// Its id.
     pub id: u64,
     /// What it was.
     pub fault: crate::faults::Fault,
-    /// From when, ms.
-    pub from_ms: i64,
-    /// Until when, ms; `None` when it lasts until something else happens.
-    pub to_ms: Option<i64>,
+    /// When it was put in, ms.
+    pub injected_ms: i64,
+    /// When the clock ends it, ms.
+    pub until_ms: Option<i64>,
+    /// When it first did something, ms.
+    pub first_effect_ms: Option<i64>,
+    /// When it last did something, ms.
+    pub last_effect_ms: Option<i64>,
+    /// When it was over, ms: used up, healed, its time over, or taken back.
+    pub ended_ms: Option<i64>,
+    /// Messages, requests, handshakes or connections that it hit.
+    pub effects: u64,
     /// Connections that it hit.
     pub connections: Vec<u64>,
+    /// Streams that it hit.
+    pub streams: Vec<TouchedStream>,
+    /// What else is worth knowing, such as the level that was made wrong.
+    pub details: Vec<String>,
+}
+
+/// What a fault did to one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TouchedStream {
+    /// Stream name.
+    pub stream: String,
+    /// Messages that it hit.
+    pub messages: u64,
+    /// When the first, ms.
+    pub first_ms: i64,
+    /// When the last, ms.
+    pub last_ms: i64,
+    /// First id of the first.
+    pub first_id: u64,
+    /// Last id of the last.
+    pub last_id: u64,
+}
+
+/// What a stream made in a range of time, and who got it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamSummary {
+    /// Stream name.
+    pub stream: String,
+    /// Native symbol; empty for a stream of the whole market.
+    pub symbol: String,
+    /// The channel as faults name it.
+    pub channel: String,
+    /// Messages made.
+    pub made: u64,
+    /// Messages that reached at least one connection on a healthy line.
+    pub delivered: u64,
+    /// First id of the first message.
+    pub first_id: Option<u64>,
+    /// Last id of the last message.
+    pub last_id: Option<u64>,
+    /// Time of the first message, ms.
+    pub first_ms: Option<i64>,
+    /// Time of the last message, ms.
+    pub last_ms: Option<i64>,
+    /// Each connection's part.
+    pub connections: Vec<StreamConnection>,
+    /// Messages ever made; more than remembered.
+    pub total: u64,
+    /// From when on the stream is remembered, ms.
+    pub remembered_ms: Option<i64>,
+}
+
+/// A connection's part of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamConnection {
+    /// The connection.
+    pub connection: u64,
+    /// Frames handed to it, repeated ones counted.
+    pub handed: u64,
+    /// Frames that it got on a healthy line.
+    pub delivered: u64,
+    /// Last id of the first message that it got.
+    pub first_id: Option<u64>,
+    /// Last id of the last message that it got.
+    pub last_id: Option<u64>,
+}
+
+/// One message of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeEntry {
+    /// Its last id: of a trade, an update, a quote, a candle's open time, or an event time.
+    pub id: u64,
+    /// Its first id; differs from `id` for depth updates only.
+    pub first: u64,
+    /// When it was made, ms.
+    pub ms: i64,
+    /// To whom it was handed; empty when nobody had subscribed or a fault kept it back.
+    pub to: Vec<Handed>,
+}
+
+/// A frame handed to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed {
+    /// The connection.
+    pub connection: u64,
+    /// It got it on a healthy line: written out, and the line not cut within the next second.
+    pub delivered: bool,
 }
 
 /// Which rows to answer.

@@ -3,8 +3,7 @@
 
 pub(crate) mod entries;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fathom_market::ids::Market;
@@ -15,7 +14,11 @@ use entries::{
 };
 
 use crate::engine::klines::Candle;
-use crate::number::scaled;
+use crate::faults::Fault;
+use crate::faults::active::Active;
+use crate::hub::Written;
+use crate::number::{now_ms, scaled};
+use crate::roster::Roster;
 use crate::universe::Listing;
 
 /// Frames flushed this long before a line was cut may not have arrived.
@@ -74,7 +77,7 @@ pub(crate) struct KlineRow {
 }
 
 struct MarketLog {
-    listings: Arc<[Listing]>,
+    roster: Arc<Roster>,
     trades: Ring<Row<TradeRow>>,
     klines: Ring<Row<KlineRow>>,
     depth: Ring<Row<DepthRow>>,
@@ -82,15 +85,34 @@ struct MarketLog {
 
 struct ConnectionLog {
     entry: ConnectionEntry,
-    flushed: Arc<AtomicU64>,
+    written: Arc<Written>,
 }
 
 impl ConnectionLog {
+    fn line(&self) -> Line {
+        let (done, lost) = self.written.state();
+        Line { done, lost, cut_ms: self.entry.closed_ms.filter(|_| !self.entry.clean) }
+    }
+
     fn delivered(&self, delivery: Delivery, sent_ms: i64) -> bool {
-        let written = self.flushed.load(Ordering::Acquire) >= delivery.number;
-        let safe =
-            self.entry.clean || self.entry.closed_ms.is_none_or(|closed| sent_ms + UNSURE_MS <= closed);
-        written && safe
+        let cut_ms = self.entry.closed_ms.filter(|_| !self.entry.clean);
+        cut_ms.is_none_or(|cut| sent_ms + UNSURE_MS <= cut) && self.written.holds(delivery.number)
+    }
+}
+
+/// What is known of a connection at a moment, to judge its deliveries without the ledger's lock.
+pub(crate) struct Line {
+    done: u64,
+    lost: Vec<(u64, u64)>,
+    cut_ms: Option<i64>,
+}
+
+impl Line {
+    /// Whether a frame was written out, and the line not cut within the next second.
+    pub(crate) fn delivered(&self, number: u64, sent_ms: i64) -> bool {
+        self.done >= number
+            && self.cut_ms.is_none_or(|cut| sent_ms + UNSURE_MS <= cut)
+            && !self.lost.iter().any(|(from, to)| (*from..=*to).contains(&number))
     }
 }
 
@@ -98,7 +120,7 @@ struct Inner {
     sequence: u64,
     markets: [MarketLog; 2],
     connections: BTreeMap<u64, ConnectionLog>,
-    faults: Ring<FaultEntry>,
+    faults: Ring<Arc<Active>>,
     violations: Ring<Violation>,
 }
 
@@ -116,9 +138,9 @@ const fn index(market: Market) -> usize {
 }
 
 impl Ledger {
-    pub(crate) fn new(cap: usize, listings: [Arc<[Listing]>; 2]) -> Self {
-        let markets = listings.map(|listings| MarketLog {
-            listings,
+    pub(crate) fn new(cap: usize, rosters: [Arc<Roster>; 2]) -> Self {
+        let markets = rosters.map(|roster| MarketLog {
+            roster,
             trades: Ring::new(),
             klines: Ring::new(),
             depth: Ring::new(),
@@ -179,7 +201,7 @@ impl Ledger {
         inner.markets[index(market)].depth.push(row, self.cap);
     }
 
-    pub(crate) fn opened(&self, id: u64, market: Market, class: &str, ms: i64, flushed: Arc<AtomicU64>) {
+    pub(crate) fn opened(&self, id: u64, market: Market, class: &str, ms: i64, written: Arc<Written>) {
         let entry = ConnectionEntry {
             id,
             market,
@@ -191,7 +213,7 @@ impl Ledger {
             events: vec![ConnectionEvent { ms, kind: "open".to_owned(), detail: String::new() }],
         };
         let mut inner = self.lock();
-        inner.connections.insert(id, ConnectionLog { entry, flushed });
+        inner.connections.insert(id, ConnectionLog { entry, written });
         if inner.connections.len() > CONNECTIONS_KEPT {
             inner.connections.pop_first();
         }
@@ -219,18 +241,26 @@ impl Ledger {
         self.lock().violations.push(violation, 10_000);
     }
 
-    pub(crate) fn fault(
-        &self,
-        fault: &crate::faults::Fault,
-        ms: i64,
-        to_ms: Option<i64>,
-        connections: Vec<u64>,
-    ) -> u64 {
+    /// Keeps a fault from now on.
+    pub(crate) fn fault(&self, fault: &Fault, ms: i64) -> Arc<Active> {
         let mut inner = self.lock();
         let id = inner.faults.total + 1;
         tracing::info!(id, ?fault, "fault");
-        inner.faults.push(FaultEntry { id, fault: fault.clone(), from_ms: ms, to_ms, connections }, 10_000);
-        id
+        let active = Arc::new(Active::new(id, fault.clone(), ms));
+        inner.faults.push(Arc::clone(&active), 10_000);
+        active
+    }
+
+    /// A fault by its id.
+    pub(crate) fn fault_of(&self, id: u64) -> Option<Arc<Active>> {
+        self.lock().faults.rows.iter().find(|active| active.id == id).cloned()
+    }
+
+    /// The connections of a market as they stand.
+    pub(crate) fn lines(&self, market: Market) -> HashMap<u64, Line> {
+        let inner = self.lock();
+        let of_market = inner.connections.iter().filter(|(_, log)| log.entry.market == market);
+        of_market.map(|(id, log)| (*id, log.line())).collect()
     }
 
     /// Trades of a market, oldest first.
@@ -281,13 +311,23 @@ impl Ledger {
         let inner = self.lock();
         let of_market = inner.connections.values().filter(|log| log.entry.market == market);
         of_market
-            .map(|log| ConnectionEntry { flushed: log.flushed.load(Ordering::Acquire), ..log.entry.clone() })
+            .map(|log| {
+                let (done, lost) = log.written.state();
+                let lost: u64 = lost.iter().map(|(from, to)| to - from + 1).sum();
+                ConnectionEntry { flushed: done - lost, ..log.entry.clone() }
+            })
             .collect()
     }
 
     /// Faults put in so far, oldest first.
     pub fn faults(&self) -> Vec<FaultEntry> {
-        self.lock().faults.rows.iter().cloned().collect()
+        let now_ms = now_ms();
+        self.lock().faults.rows.iter().map(|active| active.entry(now_ms)).collect()
+    }
+
+    /// How many faults were put in.
+    pub fn fault_count(&self) -> u64 {
+        self.lock().faults.total
     }
 
     /// Rules that clients broke, oldest first. A well-behaved client leaves this empty.
@@ -311,7 +351,7 @@ fn select<'a, T>(
 ) -> impl Iterator<Item = (&'a T, &'a Listing, Sending)> {
     let limit = if query.limit == 0 { usize::MAX } else { query.limit };
     let start = ring.rows.partition_point(|row| row.sequence <= query.after);
-    let rows = ring.rows.iter().skip(start).filter_map(|row| Some((row, log.listings.get(row.symbol)?)));
+    let rows = ring.rows.iter().skip(start).filter_map(|row| Some((row, log.roster.get(row.symbol)?)));
     rows.filter(|(_, listing)| query.symbol.as_ref().is_none_or(|symbol| *symbol == listing.native))
         .take(limit)
         .map(|(row, listing)| {
@@ -356,8 +396,8 @@ mod tests {
 
     fn ledger() -> Ledger {
         let symbols = crate::config::Symbols::Named(vec!["BTCUSDT".to_owned()]);
-        let listings: Arc<[Listing]> = crate::universe::listings(Market::Spot, &symbols, 100).into();
-        Ledger::new(3, [Arc::clone(&listings), listings])
+        let roster = Arc::new(Roster::new(crate::universe::listings(Market::Spot, &symbols, 100)));
+        Ledger::new(3, [Arc::clone(&roster), roster])
     }
 
     fn trade(ledger: &Ledger, id: i64, sent_ms: i64, number: u64) {
@@ -369,8 +409,9 @@ mod tests {
     #[test]
     fn only_what_was_written_on_a_sound_line_counts_as_delivered() {
         let ledger = ledger();
-        let flushed = Arc::new(AtomicU64::new(2));
-        ledger.opened(1, Market::Spot, "stream", 0, Arc::clone(&flushed));
+        let written = Arc::new(Written::default());
+        written.add(2, false);
+        ledger.opened(1, Market::Spot, "stream", 0, Arc::clone(&written));
         trade(&ledger, 1, 1_000, 1);
         trade(&ledger, 2, 5_000, 2);
         trade(&ledger, 3, 5_001, 3);
@@ -380,7 +421,7 @@ mod tests {
         };
         assert_eq!(delivered(), [true, true, false], "the third is not written out yet");
         ledger.closed(1, 5_500, false, "cut".to_owned());
-        flushed.store(3, Ordering::Release);
+        written.add(1, false);
         assert_eq!(delivered(), [true, false, false], "written less than a second before the cut");
         ledger.closed(1, 5_500, true, "closed".to_owned());
         assert_eq!(delivered(), [true, true, true]);

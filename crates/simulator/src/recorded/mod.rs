@@ -16,6 +16,7 @@ use tokio::time::Instant;
 pub use self::scan::{RecordedManifest, RecordedSymbol, ScanError};
 use crate::config::{RecordedConfig, ReplayStart};
 use crate::hub::Addressed;
+use crate::hub::topic::Message;
 use crate::ledger::entries::Delivery;
 use crate::market::MarketState;
 use crate::wire::streams::Kind;
@@ -233,7 +234,14 @@ impl Replay {
         let (applied, frames) = state.with_cell(index, now, |cell, _| {
             let applied = books.apply(index, kind, cell, data)?;
             let heard = cell.topics.iter_mut().filter(|topic| channel(topic.kind) == channel(kind));
-            let frames: Vec<Addressed> = heard.flat_map(|topic| topic.frames(data, now)).collect();
+            let (first, id) = match &applied {
+                Applied::Trade(row) => (row.id.unsigned_abs(), row.id.unsigned_abs()),
+                Applied::Depth(row) => (row.first, row.last),
+                Applied::Other => (0, 0),
+            };
+            let message = Message { data, first, id };
+            let frames: Vec<Addressed> =
+                heard.flat_map(|topic| topic.frames(&message, now, &mut |_| None)).collect();
             Ok::<_, ScanError>((applied, frames))
         })?;
         let mut to = Vec::with_capacity(frames.len());
@@ -241,6 +249,7 @@ impl Replay {
             let number = conn.push(frame).await;
             to.extend(number.map(|number| Delivery { connection: conn.id, number }));
         }
+        state.memory.count(to.len());
         match applied {
             Applied::Trade(row) => state.ledger.trade(state.market, index, now, to, row),
             Applied::Depth(row) => state.ledger.depth_sent(state.market, index, now, to, row),

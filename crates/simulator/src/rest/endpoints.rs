@@ -124,7 +124,7 @@ pub(crate) async fn answer(state: &MarketState, endpoint: Endpoint, params: &Par
     if endpoint == Endpoint::Depth {
         return depth(state, params, now).await;
     }
-    let now = state.replay.as_ref().map_or(now, |replay| replay.now_ms());
+    let now = state.replay.as_ref().map_or_else(|| state.event_ms(now), |replay| replay.now_ms());
     match endpoint {
         Endpoint::Ping => Ok("{}".to_owned()),
         Endpoint::Time => Ok(format!(r#"{{"serverTime":{now}}}"#)),
@@ -144,6 +144,11 @@ fn symbol(state: &MarketState, params: &Params) -> Result<usize, ApiError> {
     state.symbol(params.required("symbol")?).ok_or_else(ApiError::symbol)
 }
 
+/// The symbols that were not taken off the list.
+pub(crate) fn named(state: &MarketState) -> impl Iterator<Item = usize> {
+    (0..state.roster.len()).filter(|index| state.roster.is_named(*index))
+}
+
 async fn depth(state: &MarketState, params: &Params, now: i64) -> Answer {
     let index = symbol(state, params)?;
     let spot = state.market == Market::Spot;
@@ -152,13 +157,15 @@ async fn depth(state: &MarketState, params: &Params, now: i64) -> Answer {
         return Err(ApiError::bad(-1130, "Data sent for parameter 'limit' is not valid."));
     }
     let Some(replay) = &state.replay else {
-        return book(state, index, limit, now, state.snapshot_age(now));
+        let symbol = &state.roster[index].native;
+        let crossed = state.faults.crosses_snapshot(symbol, now);
+        return book(state, index, limit, now, (state.snapshot_age(symbol, now), crossed));
     };
     match replay.depth(index).await {
         DepthAnswer::Recorded(body) => {
             Ok(cut(state, index, &body, limit).unwrap_or_else(|| body.to_string()))
         }
-        DepthAnswer::Current => book(state, index, limit, replay.now_ms(), 0),
+        DepthAnswer::Current => book(state, index, limit, replay.now_ms(), (0, false)),
         DepthAnswer::TooEarly => Err(ApiError {
             status: 503,
             code: -1000,
@@ -167,18 +174,22 @@ async fn depth(state: &MarketState, params: &Params, now: i64) -> Answer {
     }
 }
 
-/// The book as it is, or as it was `age_ms` ago.
-fn book(state: &MarketState, index: usize, limit: usize, now: i64, age_ms: i64) -> Answer {
+/// The book as it is, or as it was `age_ms` ago; `crossed` puts a bid above the best ask.
+fn book(state: &MarketState, index: usize, limit: usize, now: i64, (age_ms, crossed): (i64, bool)) -> Answer {
     state.with_cell(index, now, |cell, ctx| {
         let id = if age_ms > 0 { cell.book.id_before(now, age_ms) } else { cell.book.id() };
-        let times = (ctx.market == Market::Futures).then_some((now, now));
-        if id == cell.book.id() {
-            let (bids, asks) = (cell.book.top(Side::Bid, limit), cell.book.top(Side::Ask, limit));
-            return Ok(rows::depth(ctx.listing, id, times, &bids, &asks));
+        let times = (ctx.market == Market::Futures).then_some((ctx.event_ms, ctx.event_ms));
+        let (mut bids, asks) = if id == cell.book.id() {
+            (cell.book.top(Side::Bid, limit), cell.book.top(Side::Ask, limit))
+        } else {
+            let past = cell.book.at(id).ok_or_else(|| ApiError::bad(-1000, "no such book"))?;
+            (top_of(&past.bids, Side::Bid, limit), top_of(&past.asks, Side::Ask, limit))
+        };
+        if let Some((price, qty)) = asks.first().filter(|_| crossed) {
+            bids.insert(0, (price + 5, *qty));
+            bids.truncate(limit);
         }
-        let past = cell.book.at(id).ok_or_else(|| ApiError::bad(-1000, "no such book"))?;
-        let (bids, asks) = (top_of(&past.bids, Side::Bid, limit), top_of(&past.asks, Side::Ask, limit));
-        Ok(rows::depth(ctx.listing, past.id, times, &bids, &asks))
+        Ok(rows::depth(ctx.listing, id, times, &bids, &asks))
     })
 }
 
@@ -191,7 +202,7 @@ fn cut(state: &MarketState, index: usize, body: &str, limit: usize) -> Option<St
         shorter |= levels.len() > limit;
         levels.truncate(limit);
     }
-    tracing::debug!(symbol = state.listings[index].native, limit, shorter, "recorded snapshot");
+    tracing::debug!(symbol = state.roster[index].native, limit, shorter, "recorded snapshot");
     shorter.then(|| value.to_string())
 }
 
@@ -226,7 +237,7 @@ fn tickers(state: &MarketState, params: &Params, now: i64, row: TickerRow) -> An
             let found = names.iter().map(|name| state.symbol(name).ok_or_else(ApiError::symbol));
             found.collect::<Result<Vec<_>, _>>()?
         }
-        None => (0..state.listings.len()).collect(),
+        None => named(state).collect(),
     };
     Ok(rows::array(chosen.into_iter().filter_map(one)))
 }
@@ -270,7 +281,7 @@ fn premium_index(state: &MarketState, params: &Params, now: i64) -> Answer {
     if params.get("symbol").is_some() {
         return Ok(one(symbol(state, params)?).unwrap_or_else(|| NOTHING.to_owned()));
     }
-    Ok(rows::array((0..state.listings.len()).filter_map(one)))
+    Ok(rows::array(named(state).filter_map(one)))
 }
 
 fn funding_rate(state: &MarketState, params: &Params, now: i64) -> Answer {
@@ -294,12 +305,11 @@ fn funding_rate(state: &MarketState, params: &Params, now: i64) -> Answer {
     if params.get("symbol").is_some() {
         return Ok(rows::array(of(symbol(state, params)?, limit)));
     }
-    Ok(rows::array((0..state.listings.len()).flat_map(|index| of(index, 1)).take(limit)))
+    Ok(rows::array(named(state).flat_map(|index| of(index, 1)).take(limit)))
 }
 
 /// Only contracts off the default of eight hours are listed.
 fn funding_info(state: &MarketState) -> String {
-    let adjusted =
-        state.listings.iter().filter(|listing| listing.funding_hours != 8 && state.replay.is_none());
+    let adjusted = state.roster.iter().filter(|listing| listing.funding_hours != 8 && state.replay.is_none());
     rows::array(adjusted.map(rows::funding_info))
 }

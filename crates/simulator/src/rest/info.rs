@@ -4,6 +4,7 @@ use fathom_market::ids::Market;
 use serde_json::{Value, json};
 
 use super::ApiError;
+use super::endpoints::named;
 use super::params::Params;
 use crate::market::{MarketState, delivery_ms};
 use crate::number::scaled;
@@ -18,12 +19,12 @@ pub(crate) fn exchange_info(state: &MarketState, params: &Params, now: i64) -> R
             let found = names.iter().map(|name| state.symbol(name).ok_or_else(ApiError::symbol));
             found.collect::<Result<_, _>>()?
         }
-        _ => (0..state.listings.len()).collect(),
+        _ => named(state).collect(),
     };
     let short = params.get("showPermissionSets") == Some("false");
     let symbols = chosen.into_iter().map(|index| {
         let status = state.with_cell(index, now, |cell, _| cell.status.clone());
-        let listing = &state.listings[index];
+        let listing = &state.roster[index];
         if spot { spot_symbol(listing, &status, short) } else { futures_symbol(listing, &status) }
     });
     let symbols: Vec<Value> = symbols.collect();

@@ -7,6 +7,7 @@ pub(crate) mod params;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use self::endpoints::Endpoint;
 use self::params::Params;
+use crate::faults::market::RestFate;
 use crate::limits::Gate;
 use crate::market::MarketState;
 use crate::number::now_ms;
@@ -51,9 +53,13 @@ pub(crate) async fn handle(request: HttpRequest, state: web::Data<Arc<MarketStat
     let params = Params::parse(request.query_string());
     let now = now_ms();
     let weight = endpoint.weight(state.market, &params);
-    if let Some(response) = faulted(&state, request.path(), ip, now) {
-        return response;
+    let path = request.uri().path_and_query().map_or_else(|| request.path(), |whole| whole.as_str());
+    let fate = state.faults.rest(path, now);
+    held_up(&fate).await;
+    if let Some((status, retry_after_s)) = fate.error {
+        return faulted(&state, path, ip, (status, retry_after_s));
     }
+    let now = now_ms();
     let (gate, broken) = state.addresses.charge(ip, weight, endpoint.shares_funding_limit(), now);
     if let Some((rule, detail)) = broken {
         state.ledger.violation(state.market, now, rule, format!("{}: {detail}", request.path()));
@@ -98,25 +104,39 @@ fn banned(used: u32, until_ms: i64, retry_s: i64) -> HttpResponse {
         .json(json!({"code": -1003, "msg": msg}))
 }
 
-/// The answer of a fault in force.
-fn faulted(state: &MarketState, path: &str, ip: IpAddr, now: i64) -> Option<HttpResponse> {
-    let error = state.faults.rest_error(path, now)?;
-    if state.addresses.should_wait(ip, now) {
-        state.ledger.violation(
-            state.market,
-            now,
-            "rest_after_429",
-            format!("{path}: asked before Retry-After was over"),
-        );
+/// How often a request that hangs looks whether it may go on.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits as the faults in force say.
+async fn held_up(fate: &RestFate) {
+    if fate.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(fate.delay_ms)).await;
     }
-    let retry_s = i64::try_from(error.retry_after_s.unwrap_or(1)).unwrap_or(1);
-    if matches!(error.status, 429 | 418) {
+    while fate.hang.as_ref().is_some_and(|active| active.in_force(now_ms())) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The answer of a fault in force.
+fn faulted(
+    state: &MarketState,
+    path: &str,
+    ip: IpAddr,
+    (status, retry_after_s): (u16, Option<u64>),
+) -> HttpResponse {
+    let now = now_ms();
+    if state.addresses.should_wait(ip, now) {
+        let detail = format!("{path}: asked before Retry-After was over");
+        state.ledger.violation(state.market, now, "rest_after_429", detail);
+    }
+    let retry_s = i64::try_from(retry_after_s.unwrap_or(1)).unwrap_or(1);
+    if matches!(status, 429 | 418) {
         state.addresses.told_to_wait(ip, now + retry_s * 1000, now);
     }
-    Some(match error.status {
+    match status {
         429 => too_many(0, retry_s, state.config.limits.weight_per_minute),
         418 => banned(0, now + retry_s * 1000, retry_s),
         status => builder(status)
             .json(json!({"code": -1000, "msg": "An unknown error occurred while processing the request."})),
-    })
+    }
 }

@@ -67,6 +67,21 @@ impl Kind {
         matches!(self, Self::BookTicker | Self::Depth(_) | Self::Partial(..) | Self::Trade)
     }
 
+    /// The channel as faults and the ledger name it.
+    pub(crate) const fn channel(self) -> &'static str {
+        match self {
+            Self::AggTrade => "aggTrade",
+            Self::Trade => "trade",
+            Self::BookTicker => "bookTicker",
+            Self::Depth(_) => "depth",
+            Self::Partial(..) => "partial",
+            Self::Kline(_) => "kline",
+            Self::Ticker => "ticker",
+            Self::MiniTicker => "miniTicker",
+            Self::MarkPrice(_) => "markPrice",
+        }
+    }
+
     /// Reads what follows `<symbol>@`; case matters.
     pub(crate) fn parse(market: Market, text: &str) -> Option<Self> {
         let spot = market == Market::Spot;
@@ -111,6 +126,16 @@ impl Kind {
 }
 
 impl Global {
+    /// The channel as faults and the ledger name it.
+    pub(crate) const fn channel(self) -> &'static str {
+        match self {
+            Self::MiniTickers => "miniTicker",
+            Self::Tickers => "ticker",
+            Self::MarkPrices(_) => "markPrice",
+            Self::ContractInfo => "contractInfo",
+        }
+    }
+
     pub(crate) fn parse(market: Market, name: &str) -> Option<Self> {
         let futures = market == Market::Futures;
         match name {

@@ -1,12 +1,16 @@
 use fathom_market::ids::Market;
-use fathom_simulator::{DropHow, Fault, FaultError};
+use fathom_simulator::{DropHow, Effect, Fault, FaultError};
 
 use crate::client::{Book, Got, Ws, eventually, get, post, start};
 
 const DEPTH: &str = "btcusdt@depth@100ms";
 
-fn spot_depth() -> (Market, String) {
-    (Market::Spot, DEPTH.to_owned())
+const fn spot(effect: Effect) -> Fault {
+    Fault::new(Market::Spot, effect)
+}
+
+const fn rest_error(status: u16) -> Effect {
+    Effect::RestError { status, retry_after_s: None, path: None }
 }
 
 #[tokio::test]
@@ -17,8 +21,7 @@ async fn a_skipped_diff_is_a_gap_and_stands_in_the_ledger() {
     ws.data(DEPTH).await;
     let base = simulator.rest_url(Market::Spot).unwrap();
     let mut book = Book::new(&get(&base, "/api/v3/depth?symbol=BTCUSDT&limit=5000").await.json(), false);
-    let (market, stream) = spot_depth();
-    simulator.inject(&Fault::Skip { market, stream, count: 1 }).unwrap();
+    simulator.inject(&spot(Effect::Skip).stream(DEPTH)).unwrap();
     let gap = loop {
         if let Err(gap) = book.apply(&ws.data(DEPTH).await) {
             break gap;
@@ -27,7 +30,12 @@ async fn a_skipped_diff_is_a_gap_and_stands_in_the_ledger() {
     assert!(gap.starts_with("gap"), "{gap}");
     let rows = simulator.ledger().depth(Market::Spot, &fathom_simulator::LedgerQuery::default());
     assert_eq!(rows.iter().filter(|row| row.sending.to.is_empty()).count(), 1);
-    assert_eq!(simulator.ledger().faults().len(), 1);
+    let faults = simulator.ledger().faults();
+    let (fault, touched) = (&faults[0], &faults[0].streams[0]);
+    assert_eq!((faults.len(), fault.effects, touched.messages), (1, 1, 1));
+    assert_eq!((touched.stream.as_str(), fault.ended_ms), (DEPTH, fault.first_effect_ms));
+    let skipped = rows.iter().find(|row| row.sending.to.is_empty()).unwrap();
+    assert_eq!((touched.first_id, touched.last_id), (skipped.first, skipped.last));
 }
 
 #[tokio::test]
@@ -38,14 +46,10 @@ async fn dropped_connections_end_and_are_not_clean() {
     cut.data(DEPTH).await;
     other.data(DEPTH).await;
     let all = simulator.ledger().connections(Market::Spot);
-    let drop_one =
-        Fault::Drop { market: Market::Spot, connection: Some(all[0].id), stream: None, how: DropHow::Cut };
+    let drop_one = spot(Effect::Drop { how: DropHow::Cut }).connection(all[0].id);
     simulator.inject(&drop_one).unwrap();
     assert_eq!(cut.closed().await, None);
-    let stream = Some("btcusdt@trade".to_owned());
-    simulator
-        .inject(&Fault::Drop { market: Market::Spot, connection: None, stream, how: DropHow::Close })
-        .unwrap();
+    simulator.inject(&spot(Effect::Drop { how: DropHow::Close }).stream("btcusdt@trade")).unwrap();
     assert_eq!(u16::from(other.closed().await.unwrap().code), 1001);
     eventually("both ends are recorded", async || {
         let connections = simulator.ledger().connections(Market::Spot);
@@ -88,22 +92,12 @@ async fn rest_errors_are_answered_and_end() {
     let reply = get(&base, "/fapi/v1/depth?symbol=BTCUSDT").await;
     assert_eq!((reply.status, reply.header("retry-after").as_deref()), (429, Some("7")));
     let other = start(100.0);
-    other
-        .inject(&Fault::RestError {
-            market: Market::Spot,
-            status: 503,
-            retry_after_s: None,
-            for_ms: 300,
-            path: None,
-        })
-        .unwrap();
+    other.inject(&spot(rest_error(503)).lasting(300)).unwrap();
     let base = other.rest_url(Market::Spot).unwrap();
     assert_eq!(get(&base, "/api/v3/ping").await.status, 503);
     eventually("the fault ends", async || get(&base, "/api/v3/ping").await.status == 200).await;
     assert_eq!(other.ledger().violations(), vec![]);
-    let bad =
-        Fault::RestError { market: Market::Spot, status: 200, retry_after_s: None, for_ms: 1, path: None };
-    assert_eq!(other.inject(&bad), Err(FaultError::BadStatus(200)));
+    assert_eq!(other.inject(&spot(rest_error(200))), Err(FaultError::BadStatus(200)));
 }
 
 #[tokio::test]
@@ -115,13 +109,12 @@ async fn stale_snapshots_and_status_changes() {
     };
     let before = id().await;
     eventually("the book moves", async || id().await > before + 50).await;
-    simulator.inject(&Fault::StaleSnapshot { market: Market::Spot, age_ms: 60_000, for_ms: 60_000 }).unwrap();
+    simulator.inject(&spot(Effect::StaleSnapshot { age_ms: 60_000 }).lasting(60_000)).unwrap();
     assert!(id().await <= before, "a snapshot of a minute ago");
     let url = format!("{}/stream?streams=ethusdt@bookTicker", simulator.ws_url(Market::Spot, "").unwrap());
     let mut ws = Ws::open(&url).await;
     ws.data("ethusdt@bookTicker").await;
-    let (symbol, status) = ("ETHUSDT".to_owned(), "BREAK".to_owned());
-    simulator.inject(&Fault::SetStatus { market: Market::Spot, symbol, status }).unwrap();
+    simulator.inject(&spot(Effect::SetStatus { status: "BREAK".to_owned() }).symbol("ETHUSDT")).unwrap();
     eventually("a halted symbol falls silent", async || {
         matches!(ws.next_within(std::time::Duration::from_millis(500)).await, None | Some(Got::Closed(_)))
     })

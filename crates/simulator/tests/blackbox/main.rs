@@ -7,9 +7,13 @@
     reason = "tests may"
 )]
 
+mod audit;
 mod client;
+mod connections;
 mod faults;
 mod limits;
+mod market;
 mod recorded;
 mod rest;
 mod streams;
+mod tls;

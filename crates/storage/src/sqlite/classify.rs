@@ -14,7 +14,7 @@ const AFTER_FULL: Duration = Duration::from_secs(30);
 
 /// What an error means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It may go through later.
     Transient(Duration),
     /// A row is refused for what it holds.
@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 }
 
 /// Sorts an extended result code.
-pub(super) const fn verdict_of_code(code: i32) -> Verdict {
+pub(crate) const fn verdict_of_code(code: i32) -> Verdict {
     // A read that found a damaged file system is no passing trouble: SQLITE_IOERR_CORRUPTFS.
     if code == 8458 {
         return Verdict::Fatal;
@@ -43,7 +43,7 @@ pub(super) const fn verdict_of_code(code: i32) -> Verdict {
 }
 
 /// Sorts any error of the driver.
-pub(super) fn verdict(error: &sqlx::Error) -> Verdict {
+pub(crate) fn verdict(error: &sqlx::Error) -> Verdict {
     match error {
         sqlx::Error::Database(inner) => code(inner.as_ref()).map_or(Verdict::Fatal, verdict_of_code),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => {
@@ -59,7 +59,7 @@ fn code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
 }
 
 /// Whether a failed commit may have reached the disk all the same: the answer was lost, or the disk failed while syncing.
-pub(super) fn commit_is_unknown(error: &sqlx::Error) -> bool {
+pub(crate) fn commit_is_unknown(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(inner) => code(inner.as_ref()).is_some_and(|code| code & 0xff == 10),
@@ -68,7 +68,7 @@ pub(super) fn commit_is_unknown(error: &sqlx::Error) -> bool {
 }
 
 /// The error of a call that writes no rows.
-pub(super) fn store_error(error: &sqlx::Error) -> StoreError {
+pub(crate) fn store_error(error: &sqlx::Error) -> StoreError {
     match verdict(error) {
         Verdict::Transient(retry_after) => StoreError::transient(retry_after, error.to_string()),
         Verdict::Row | Verdict::Fatal => StoreError::fatal(error.to_string()),
@@ -76,7 +76,7 @@ pub(super) fn store_error(error: &sqlx::Error) -> StoreError {
 }
 
 /// The error of a migration.
-pub(super) fn migrate_error(error: &MigrateError) -> StoreError {
+pub(crate) fn migrate_error(error: &MigrateError) -> StoreError {
     match error {
         MigrateError::VersionMissing(version) => StoreError::fatal(format!(
             "the database was made by a newer program: migration {version} is not known to this one"

@@ -13,7 +13,7 @@ use sqlx::{
 };
 
 use super::classify::store_error;
-use crate::error::StoreError;
+use crate::{account::QuarantineLimits, error::StoreError};
 
 /// Applies to new files. A batch touches a page or two of each instrument and logs them whole: pages of 8192 were measured
 /// to take a fifth to a third off the rows a second.
@@ -51,6 +51,8 @@ pub struct SqliteConfig {
     pub readers: u32,
     /// How long to wait for a lock that another process holds.
     pub busy_timeout: Duration,
+    /// How much the quarantine may hold.
+    pub quarantine: QuarantineLimits,
 }
 
 impl SqliteConfig {
@@ -61,16 +63,17 @@ impl SqliteConfig {
             durability: Durability::default(),
             readers: 4,
             busy_timeout: Duration::from_secs(5),
+            quarantine: QuarantineLimits::default(),
         }
     }
 }
 
 /// Opens the writing connection again and again: it is thrown away whenever its state is in doubt.
 #[derive(Clone, Debug)]
-pub(super) struct WriterOptions(SqliteConnectOptions);
+pub(crate) struct WriterOptions(SqliteConnectOptions);
 
 impl WriterOptions {
-    pub(super) fn new(config: &SqliteConfig, extra: &[(&'static str, &'static str)]) -> Self {
+    pub(crate) fn new(config: &SqliteConfig, extra: &[(&'static str, &'static str)]) -> Self {
         let synchronous = match config.durability {
             Durability::Normal => SqliteSynchronous::Normal,
             Durability::Full => SqliteSynchronous::Full,
@@ -89,13 +92,13 @@ impl WriterOptions {
         Self(extra.iter().fold(options, |options, (key, value)| options.pragma(*key, *value)))
     }
 
-    pub(super) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+    pub(crate) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.0.connect().await
     }
 }
 
 /// The reading pool; it connects when it is first asked.
-pub(super) fn readers(config: &SqliteConfig) -> SqlitePool {
+pub(crate) fn readers(config: &SqliteConfig) -> SqlitePool {
     let options = common(config)
         .read_only(true)
         .row_buffer_size(ROWS_AHEAD)
@@ -116,7 +119,7 @@ fn common(config: &SqliteConfig) -> SqliteConnectOptions {
 }
 
 /// Makes the directory that the file will be in.
-pub(super) fn make_parent(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_parent(path: &Path) -> Result<(), StoreError> {
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -125,6 +128,6 @@ pub(super) fn make_parent(path: &Path) -> Result<(), StoreError> {
 }
 
 /// An error of opening, with the file's name.
-pub(super) fn open_error(path: &Path, error: &sqlx::Error) -> StoreError {
+pub(crate) fn open_error(path: &Path, error: &sqlx::Error) -> StoreError {
     store_error(error).while_doing(&format!("database {}", path.display()))
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use fathom_market::table::{
-    CandleRow, CategorySnapshotRow, CollectorStateRow, InstrumentRow, SymbolSnapshotRow, Table,
+    CandleRow, CategorySnapshotRow, CollectorStateRow, GapRow, InstrumentRow, SymbolSnapshotRow, Table,
 };
 use rust_decimal::Decimal;
 use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments, sqlite::SqliteRow};
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    read::{CandleQuery, CategoryQuery, CategoryStat, History, MAX_ROWS, SnapshotQuery},
+    read::{CandleQuery, CategoryQuery, CategoryStat, GapQuery, History, MAX_ROWS, SnapshotQuery},
 };
 
 /// A part of a key that a question names.
@@ -119,6 +119,24 @@ impl History for SqliteStore {
         self.rows(sql, SqliteArguments::default()).await
     }
 
+    async fn gaps(&self, query: &GapQuery) -> Result<Vec<GapRow>, StoreError> {
+        let (sql, arguments) = super::gaps::question(query)?;
+        self.rows(sql, arguments).await
+    }
+
+    async fn ends(
+        &self,
+        table: Table,
+        instrument_id: i64,
+        timeframe: Option<&str>,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let (sql, arguments) = super::gaps::ends_question(table, instrument_id, timeframe)?;
+        let rows = self.fetch(sql, arguments).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let (first, last): (Option<i64>, Option<i64>) = (value(row, "first_ms")?, value(row, "last_ms")?);
+        Ok(first.zip(last))
+    }
+
     async fn count(&self, table: Table) -> Result<u64, StoreError> {
         let sql = format!("select count(*) as rows from {}", table.schema().name);
         let rows = self.fetch(sql, SqliteArguments::default()).await?;
@@ -189,7 +207,7 @@ fn arguments(key: &[Key<'_>]) -> Result<SqliteArguments, StoreError> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "handed to map_err")]
-fn unbound(error: sqlx::error::BoxDynError) -> StoreError {
+pub(super) fn unbound(error: sqlx::error::BoxDynError) -> StoreError {
     StoreError::fatal(format!("a value cannot be bound: {error}"))
 }
 

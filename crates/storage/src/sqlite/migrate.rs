@@ -10,16 +10,21 @@ use crate::error::StoreError;
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 const RECORD: &str = "_sqlx_migrations";
 
-/// Applies what is missing and gives the names.
+/// Applies what is missing of the store's own schema and gives the names.
 pub(super) async fn migrate(writer: &Writer) -> Result<Vec<String>, StoreError> {
+    apply(writer, &MIGRATIONS).await
+}
+
+/// Applies what is missing and gives the names.
+pub(crate) async fn apply(writer: &Writer, migrations: &Migrator) -> Result<Vec<String>, StoreError> {
     let mut lease = writer.lease().await?;
     let connection = &mut lease.connection;
     connection.ensure_migrations_table(RECORD).await.map_err(|error| migrate_error(&error))?;
     let applied = connection.list_applied_migrations(RECORD).await.map_err(|error| migrate_error(&error))?;
     let applied: HashSet<i64> = applied.into_iter().map(|migration| migration.version).collect();
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| migrate_error(&error))?;
+    migrations.run_direct(None, connection, false).await.map_err(|error| migrate_error(&error))?;
     lease.give_back();
-    let added = MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version));
+    let added = migrations.iter().filter(|migration| !applied.contains(&migration.version));
     Ok(added
         .map(|migration| format!("{:04}_{}", migration.version, migration.description.replace(' ', "_")))
         .collect())

@@ -4,31 +4,39 @@
 //! table by name except the questions of [`crate::read::History`]; what is written follows from the declared schemas.
 
 mod bind;
-mod classify;
-mod connect;
+pub(crate) mod books;
+pub(crate) mod classify;
+pub(crate) mod connect;
 mod expire;
+mod gaps;
 mod health;
 mod history;
-mod migrate;
+pub(crate) mod ledger;
+pub(crate) mod migrate;
 mod row;
 mod statements;
-mod writer;
+pub(crate) mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
-use fathom_market::{batch::Batch, table::Table};
+use fathom_market::{batch::Batch, mark::StreamMark, table::Table};
 use sqlx::{SqlitePool, sqlite::SqliteArguments};
 
+use books::Books;
 use connect::WriterOptions;
 pub use connect::{Durability, SqliteConfig};
 use health::Health;
 use writer::Writer;
 
 use crate::{
+    account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
     error::StoreError,
     read::History,
     store::{Retention, Store, StoreStatus, WriteOutcome},
@@ -41,6 +49,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
     health: Health,
+    books: Books,
 }
 
 impl SqliteStore {
@@ -66,6 +75,7 @@ impl SqliteStore {
             writer: Writer::new(options, connection),
             readers: connect::readers(config),
             health: Health::default(),
+            books: Books::new(config.quarantine),
         })
     }
 }
@@ -98,6 +108,14 @@ impl Store for SqliteStore {
         self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
     }
 
+    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
+        self.books.marks(&self.readers).await
+    }
+
+    fn accounts(&self) -> &dyn Accounts {
+        self
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         let sql = "select count(*) from sqlite_schema".to_owned();
         self.fetch(sql, SqliteArguments::default()).await.map(|_| ())
@@ -118,8 +136,64 @@ impl Store for SqliteStore {
     }
 }
 
+#[async_trait]
+impl Accounts for SqliteStore {
+    async fn open(&self) -> Result<Opening, StoreError> {
+        self.books.open(&self.readers).await
+    }
+
+    async fn accept(&self, batch: &Batch, offered: &[(Table, Offered)]) -> WriteOutcome {
+        let misfits = bind::misfits(batch);
+        if !misfits.is_empty() {
+            return WriteOutcome::Poison { rows: misfits };
+        }
+        let outcome = self.writer.accept(batch, offered, &self.books.ledger).await;
+        self.health.note_write(&outcome);
+        outcome
+    }
+
+    async fn quarantine(
+        &self,
+        batch: &Batch,
+        errors: &[String],
+        offered: &[(Table, Offered)],
+        now_us: i64,
+    ) -> Result<bool, StoreError> {
+        let put = self.books.quarantine(&self.writer, batch, errors, offered, now_us).await;
+        self.health.note(put)
+    }
+
+    async fn record(&self, offered: &[(Table, Offered)]) -> Result<(), StoreError> {
+        self.books.record(&self.writer, offered).await
+    }
+
+    async fn quarantined(&self, query: &QuarantineQuery) -> Result<Vec<QuarantinedRow>, StoreError> {
+        self.books.quarantined(&self.readers, query).await
+    }
+
+    async fn resend(&self, id: i64) -> Result<Resent, StoreError> {
+        let mut lease = self.writer.lease().await?;
+        let resent = lease.resend(id, &self.books.ledger).await;
+        let resent = resent.map_err(|error| classify::store_error(&error).while_doing("quarantine"))?;
+        lease.give_back();
+        Ok(resent)
+    }
+
+    async fn discard(&self, id: i64) -> Result<bool, StoreError> {
+        self.books.discard(&self.writer, id).await
+    }
+
+    fn accepted(&self) -> BTreeMap<Table, Accepted> {
+        self.books.accepted()
+    }
+
+    fn spool(&self) -> Option<SpoolStatus> {
+        None
+    }
+}
+
 /// The file and its write-ahead log.
-fn bytes_on_disk(path: &Path) -> Option<u64> {
+pub(crate) fn bytes_on_disk(path: &Path) -> Option<u64> {
     let main = std::fs::metadata(path).ok()?.len();
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

@@ -1,7 +1,7 @@
 //! Rows read back: stored values become the fields of a row by the names of their columns.
 
 use fathom_market::table::{
-    CandleRow, CategorySnapshotRow, CollectorStateRow, InstrumentRow, SymbolSnapshotRow,
+    CandleRow, CategorySnapshotRow, CollectorStateRow, GapRow, InstrumentRow, SymbolSnapshotRow,
 };
 use rust_decimal::Decimal;
 use sqlx::{Row as _, sqlite::SqliteRow};
@@ -146,3 +146,20 @@ from_stored!(CategorySnapshotRow {
 });
 
 from_stored!(CollectorStateRow { instrument_id, timeframe, last_timestamp_ms, last_updated_us, is_realtime });
+
+from_stored!(GapRow {
+    gap_id,
+    instrument_id,
+    channel,
+    cause,
+    status,
+    from_us,
+    to_us,
+    from_id,
+    to_id,
+    missing,
+    reason,
+    opened_us,
+    closed_us,
+    updated_us,
+});

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fathom_market::{
     batch::{Batch, Column},
-    table::Conflict,
+    table::{Conflict, Table},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection, Transaction, sqlite::SqliteArguments};
 use tokio::sync::{Mutex, MutexGuard};
@@ -17,20 +17,22 @@ use super::{
     bind,
     classify::{Verdict, commit_is_unknown, store_error, verdict},
     connect::WriterOptions,
+    ledger::{self, Ledger},
     statements::{Inserts, Versioned, chunks},
 };
 use crate::{
+    account::{Change, Offered, Resent},
     error::{ErrorClass, StoreError},
     store::{PoisonRow, WriteOutcome},
 };
 
 /// Takes the write lock at once: a transaction that read first could be refused it later, at a point where only starting
 /// again helps.
-const BEGIN: &str = "begin immediate";
+pub(crate) const BEGIN: &str = "begin immediate";
 
 /// The writing side.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     options: WriterOptions,
     state: Mutex<State>,
 }
@@ -43,15 +45,15 @@ struct State {
 }
 
 /// The connection, for as long as it is used. Dropped without [`Lease::give_back`], it is closed.
-pub(super) struct Lease<'a> {
+pub(crate) struct Lease<'a> {
     state: MutexGuard<'a, State>,
     /// The connection.
-    pub(super) connection: SqliteConnection,
+    pub(crate) connection: SqliteConnection,
 }
 
 impl Lease<'_> {
     /// Puts a connection back that has no transaction open.
-    pub(super) fn give_back(self) {
+    pub(crate) fn give_back(self) {
         let Self { mut state, connection } = self;
         state.connection = Some(connection);
     }
@@ -73,12 +75,12 @@ impl From<sqlx::Error> for Failure {
 
 impl Writer {
     /// A writer with its first connection.
-    pub(super) fn new(options: WriterOptions, connection: SqliteConnection) -> Self {
+    pub(crate) fn new(options: WriterOptions, connection: SqliteConnection) -> Self {
         Self { options, state: Mutex::new(State { connection: Some(connection), ..State::default() }) }
     }
 
     /// Waits for its turn and takes the connection, a new one where the last was thrown away.
-    pub(super) async fn lease(&self) -> Result<Lease<'_>, StoreError> {
+    pub(crate) async fn lease(&self) -> Result<Lease<'_>, StoreError> {
         let mut state = self.state.lock().await;
         if state.closed {
             return Err(StoreError::fatal("the store is closed"));
@@ -91,15 +93,32 @@ impl Writer {
     }
 
     /// Writes a batch in one transaction.
-    pub(super) async fn write(&self, batch: &Batch) -> WriteOutcome {
+    pub(crate) async fn write(&self, batch: &Batch) -> WriteOutcome {
+        self.write_with(batch, None).await
+    }
+
+    /// Writes a batch with its accounts in one transaction; one that was accepted before is answered as then.
+    pub(crate) async fn accept(
+        &self,
+        batch: &Batch,
+        offered: &[(Table, Offered)],
+        ledger: &Ledger,
+    ) -> WriteOutcome {
+        let outcome = self.write_with(batch, Some(offered)).await;
+        if let WriteOutcome::Committed { inserted, duplicate } = outcome {
+            ledger.committed(batch, &stored(inserted, duplicate));
+        }
+        outcome
+    }
+
+    async fn write_with(&self, batch: &Batch, offered: Option<&[(Table, Offered)]>) -> WriteOutcome {
         let mut lease = match self.lease().await {
             Ok(lease) => lease,
             Err(error) => return refused(&error),
         };
-        match lease.commit(batch).await {
-            Ok(Some(inserted)) => {
+        match lease.commit(batch, offered).await {
+            Ok(Some((inserted, duplicate))) => {
                 lease.give_back();
-                let duplicate = (batch.len() as u64).saturating_sub(inserted);
                 WriteOutcome::Committed { inserted, duplicate }
             }
             Ok(None) => lease.find_poison(batch).await,
@@ -108,7 +127,7 @@ impl Writer {
     }
 
     /// Closes the connection; later leases fail.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let Ok(mut lease) = self.lease().await else {
             return;
         };
@@ -124,20 +143,71 @@ impl Writer {
 }
 
 impl Lease<'_> {
-    /// Writes the batch; `None` when a row was refused, with everything rolled back and the connection clean.
-    async fn commit(&mut self, batch: &Batch) -> Result<Option<u64>, Failure> {
+    /// Writes the batch, with its accounts where the first side is given, and gives rows stored and duplicate; `None` when a
+    /// row was refused, with everything rolled back and the connection clean.
+    async fn commit(
+        &mut self,
+        batch: &Batch,
+        offered: Option<&[(Table, Offered)]>,
+    ) -> Result<Option<(u64, u64)>, Failure> {
         let mut transaction = self.connection.begin_with(BEGIN).await?;
-        match insert(&mut transaction, &mut self.state.inserts, batch).await {
-            Ok(inserted) => {
-                transaction.commit().await.map_err(Failure::Commit)?;
-                Ok(Some(inserted))
-            }
+        if offered.is_some()
+            && let Some(before) = ledger::accepted_before(&mut transaction, batch).await?
+        {
+            transaction.rollback().await?;
+            return Ok(Some(before));
+        }
+        let inserted = match insert(&mut transaction, &mut self.state.inserts, batch).await {
+            Ok(inserted) => inserted,
             Err(error) if verdict(&error) == Verdict::Row => {
                 transaction.rollback().await?;
-                Ok(None)
+                return Ok(None);
             }
-            Err(error) => Err(Failure::Before(error)),
+            Err(error) => return Err(Failure::Before(error)),
+        };
+        let duplicate = (batch.len() as u64).saturating_sub(inserted);
+        if let Some(offered) = offered {
+            ledger::note(&mut transaction, batch, &stored(inserted, duplicate), offered).await?;
         }
+        transaction.commit().await.map_err(Failure::Commit)?;
+        Ok(Some((inserted, duplicate)))
+    }
+
+    /// Sends a quarantined row into its table; it leaves the quarantine when it is stored, or was.
+    pub(crate) async fn resend(&mut self, id: i64, ledger: &Ledger) -> Result<Resent, sqlx::Error> {
+        let mut transaction = self.connection.begin_with(BEGIN).await?;
+        let Some((_, _, batch)) = ledger::suspect(&mut transaction, id).await? else {
+            transaction.rollback().await?;
+            return Ok(Resent::Unknown);
+        };
+        let inserted = match batch {
+            Ok(batch) if bind::misfits(&batch).is_empty() => {
+                match insert(&mut transaction, &mut self.state.inserts, &batch).await {
+                    Ok(inserted) => Ok((batch, inserted)),
+                    Err(error) if verdict(&error) == Verdict::Row => Err(error.to_string()),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(batch) => Err(bind::misfits(&batch).remove(0).error),
+            Err(error) => Err(error),
+        };
+        let (batch, inserted) = match inserted {
+            Ok(inserted) => inserted,
+            Err(error) => {
+                ledger::refused_again(&mut transaction, id, &error).await?;
+                transaction.commit().await?;
+                return Ok(Resent::Refused(error));
+            }
+        };
+        let rows = batch.len() as i64;
+        let duplicate = rows - inserted.cast_signed();
+        let change =
+            Change { stored: inserted.cast_signed(), duplicate, quarantined: -rows, ..Change::default() };
+        ledger::take_suspect(&mut transaction, id).await?;
+        ledger::add(&mut transaction, batch.schema().name, &change).await?;
+        transaction.commit().await?;
+        ledger.changed(batch.table(), &change);
+        Ok(if inserted > 0 { Resent::Stored } else { Resent::Duplicate })
     }
 
     async fn find_poison(mut self, batch: &Batch) -> WriteOutcome {
@@ -165,6 +235,19 @@ impl Lease<'_> {
         }
         transaction.rollback().await?;
         Ok(rows)
+    }
+}
+
+/// How the figures change when rows are accepted into their table.
+const fn stored(inserted: u64, duplicate: u64) -> Change {
+    Change {
+        accepted: (inserted + duplicate).cast_signed(),
+        stored: inserted.cast_signed(),
+        duplicate: duplicate.cast_signed(),
+        spooled: 0,
+        quarantined: 0,
+        discarded: 0,
+        expired: 0,
     }
 }
 
@@ -256,7 +339,8 @@ fn column<'a>(batch: &'a Batch, name: &str) -> Result<&'a Column, sqlx::Error> {
     at.and_then(|at| batch.columns().get(at)).ok_or_else(|| sqlx::Error::ColumnNotFound(name.to_owned()))
 }
 
-fn refused(error: &StoreError) -> WriteOutcome {
+/// The outcome of a write that could not begin.
+pub(crate) fn refused(error: &StoreError) -> WriteOutcome {
     let words = error.message().to_owned();
     match error.class() {
         ErrorClass::Transient { retry_after } => WriteOutcome::Transient { retry_after, error: words },

@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     error::RestError,
-    venue::{Decoder, MergeRule, Parsed, Venue, Wanted},
+    venue::{Decoder, MergeRule, Parsed, TradeIds, Venue, Wanted},
 };
 
 const ID: VenueId = VenueId::new("binance");
@@ -86,6 +86,14 @@ impl Venue for Binance {
         subscribe::resubscribe(streams, first_id)
     }
 
+    fn subscribe(&self, _market: Market, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {
+        subscribe::subscribe(streams, first_id)
+    }
+
+    fn unsubscribe(&self, _market: Market, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {
+        subscribe::unsubscribe(streams, first_id)
+    }
+
     fn decoder(
         &self,
         _market: Market,
@@ -104,6 +112,11 @@ impl Venue for Binance {
 
     fn merge_rule(&self, _market: Market) -> MergeRule {
         MergeRule::GlobalId
+    }
+
+    /// Aggregates are numbered without holes, per symbol (sheet: `a`, "+1 per event per symbol"); so are single trades.
+    fn trade_ids(&self, _market: Market) -> TradeIds {
+        TradeIds::Consecutive
     }
 
     fn instruments_request(&self, market: Market) -> RequestSpec {

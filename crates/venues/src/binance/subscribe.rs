@@ -28,9 +28,19 @@ pub(super) fn connect(market: Market, base: &str, streams: &[StreamSpec], first_
 
 /// Unsubscribes and subscribes again on an open line.
 pub(super) fn resubscribe(streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {
-    let mut all = frames("UNSUBSCRIBE", streams, first_id);
-    all.extend(frames("SUBSCRIBE", streams, first_id + all.len() as u64));
+    let mut all = unsubscribe(streams, first_id);
+    all.extend(subscribe(streams, first_id + all.len() as u64));
     all
+}
+
+/// Subscribes more on an open line.
+pub(super) fn subscribe(streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {
+    frames("SUBSCRIBE", streams, first_id)
+}
+
+/// Gives up streams of an open line.
+pub(super) fn unsubscribe(streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {
+    frames("UNSUBSCRIBE", streams, first_id)
 }
 
 fn frames(method: &'static str, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {

@@ -135,9 +135,10 @@ impl BookKeeper {
         self.attempt_open.then_some(self.epoch)
     }
 
-    /// True when the book cannot become live without a snapshot and none is on its way.
+    /// True when the book cannot become live without a snapshot and none is on its way. For a polled book it is worth
+    /// asking once its stream is back.
     pub fn needs_snapshot(&self) -> bool {
-        !self.attempt_open && matches!(self.state, BookState::Syncing | BookState::Stale | BookState::Crossed)
+        !self.attempt_open && !matches!(self.state, BookState::Live | BookState::Paused)
     }
 
     /// True when the market moved so far that a live book's known range no longer holds the best `n` levels of each
@@ -147,10 +148,10 @@ impl BookKeeper {
     }
 
     /// Starts an attempt, to be called when the request leaves, not when it is queued: updates are buffered from now
-    /// on at the latest. A live book stays live meanwhile. Answers to earlier epochs are ignored from here on.
+    /// on at the latest. A live book stays live, and a polled one polled, meanwhile. Answers to earlier epochs are ignored from here on.
     pub fn begin_sync(&mut self) -> u64 {
         self.epoch += 1;
-        self.attempt_open = !matches!(self.state, BookState::Paused | BookState::Polled);
+        self.attempt_open = self.state != BookState::Paused;
         self.refreshing = self.state == BookState::Live;
         self.epoch
     }
@@ -168,7 +169,6 @@ impl BookKeeper {
         let update = Update { delta, event_us, recv_us };
         match (self.state, self.position) {
             (BookState::Paused, _) => Step::Ignored(IgnoreReason::Paused),
-            (BookState::Polled, _) => Step::Ignored(IgnoreReason::Polled),
             (BookState::Live, Some(position)) => self.follow(position, update),
             _ => self.hold(update),
         }
@@ -190,44 +190,51 @@ impl BookKeeper {
         {
             return self.attempt_failed(Cause::SnapshotTooOld);
         }
-        self.adopt(replay, BookState::Live, now_us)
+        self.adopt(replay, now_us)
     }
 
-    /// Replaces the book by a snapshot that no update chains to, and makes it a polled one.
+    /// Replaces a book that is not live by a snapshot that no update chains to, and makes it a polled one; its cause stays
+    /// that for which it is not live. What is buffered and asked for the next live book is not touched. A snapshot that
+    /// cannot be right changes nothing.
     pub fn on_polled(&mut self, snapshot: &BookSnapshot, now_us: i64) -> Step {
-        if self.state == BookState::Paused {
-            return Step::Ignored(IgnoreReason::Paused);
+        match self.state {
+            BookState::Paused => return Step::Ignored(IgnoreReason::Paused),
+            BookState::Live => return Step::Ignored(IgnoreReason::Live),
+            _ => {}
         }
-        self.attempt_open = false;
-        self.buffer = Vec::new();
-        let position = BookPosition { last_id: snapshot.last_id, from_snapshot: true };
         match self.load(snapshot) {
-            Ok(book) => {
-                self.adopt(Replay { book, position, replayed: 0, dropped: 0 }, BookState::Polled, now_us)
-            }
+            Ok(book) => self.book = book,
             Err(cause) => {
-                self.discard(BookState::Syncing, cause, now_us);
-                self.unusable_snapshot(cause, now_us)
+                self.count_unusable(cause);
+                return Step::NeedSnapshot { cause };
             }
         }
+        self.position = Some(BookPosition { last_id: snapshot.last_id, from_snapshot: true });
+        (self.last_event_us, self.last_recv_us) = (None, Some(now_us));
+        self.counters.polled += 1;
+        self.enter(BookState::Polled, self.cause, now_us);
+        Step::Synced { replayed: 0, dropped: 0 }
     }
 
     /// The caller saw a break of the chain, as on the only line of a book.
     pub fn on_gap(&mut self, expected: u64, got: u64, now_us: i64) -> Step {
         match self.state {
             BookState::Paused => Step::Ignored(IgnoreReason::Paused),
-            BookState::Polled => Step::Ignored(IgnoreReason::Polled),
             _ => self.broken(expected, got, now_us),
         }
     }
 
-    /// Gives up book, buffer and attempt, as after a reconnect.
+    /// Gives up book, buffer and attempt, as after a reconnect. A polled book is not made of updates: it stays.
     pub fn reset(&mut self, cause: Cause, now_us: i64) -> Step {
         if self.state == BookState::Paused {
             return Step::Ignored(IgnoreReason::Paused);
         }
         self.attempt_open = false;
-        self.discard(BookState::Syncing, cause, now_us);
+        if self.state == BookState::Polled {
+            self.buffer = Vec::new();
+        } else {
+            self.discard(BookState::Syncing, cause, now_us);
+        }
         Step::NeedSnapshot { cause }
     }
 
@@ -251,6 +258,12 @@ impl BookKeeper {
         if self.state == BookState::Paused {
             self.enter(BookState::Syncing, Cause::Operator, now_us);
         }
+    }
+
+    /// Changes one level behind the book's back, as a fault of memory would; a deep one, which updates seldom touch.
+    #[cfg(any(test, feature = "fault-injection"))]
+    pub fn corrupt_level(&mut self) -> Option<crate::event::Level> {
+        self.book.corrupt_level()
     }
 
     fn follow(&mut self, position: BookPosition, update: Update) -> Step {
@@ -401,17 +414,19 @@ impl BookKeeper {
     }
 
     fn unusable_snapshot(&mut self, cause: Cause, now_us: i64) -> Step {
+        self.count_unusable(cause);
+        if cause == Cause::Crossed && !matches!(self.state, BookState::Live | BookState::Polled) {
+            self.enter(BookState::Crossed, cause, now_us);
+        }
+        self.attempt_failed(cause)
+    }
+
+    const fn count_unusable(&mut self, cause: Cause) {
         match cause {
-            Cause::Crossed => {
-                self.counters.crossed += 1;
-                if self.state != BookState::Live {
-                    self.enter(BookState::Crossed, cause, now_us);
-                }
-            }
+            Cause::Crossed => self.counters.crossed += 1,
             Cause::Refused(_) => self.counters.refused += 1,
             _ => {}
         }
-        self.attempt_failed(cause)
     }
 
     fn load(&self, snapshot: &BookSnapshot) -> Result<OrderBook, Cause> {
@@ -455,7 +470,7 @@ impl BookKeeper {
         }
     }
 
-    fn adopt(&mut self, replay: Replay, state: BookState, now_us: i64) -> Step {
+    fn adopt(&mut self, replay: Replay, now_us: i64) -> Step {
         let Replay { book, position, replayed, dropped } = replay;
         let buffer = mem::take(&mut self.buffer);
         // What was dropped is contained as well, so the newest buffered update dates the book.
@@ -467,7 +482,7 @@ impl BookKeeper {
         self.failed_attempts = 0;
         self.counters.synced += 1;
         self.counters.applied += replayed as u64;
-        self.enter(state, Cause::Synced, now_us);
+        self.enter(BookState::Live, Cause::Synced, now_us);
         Step::Synced { replayed, dropped }
     }
 }

@@ -13,7 +13,7 @@ pub enum BookState {
     Stale,
     /// It became crossed and was discarded.
     Crossed,
-    /// Loaded from time to time, without a chain of updates.
+    /// Loaded from time to time, without a chain of updates, until its stream is back.
     Polled,
     /// Stopped by an operator.
     Paused,
@@ -67,6 +67,8 @@ pub enum Cause {
     Silent,
     /// Another source, such as best bid and ask, contradicts the book.
     Disagrees,
+    /// Levels differed from those of an aligned snapshot.
+    Diverged,
     /// The venue's checksum does not match.
     Checksum,
     /// An update did not fit the instrument's scales.
@@ -94,6 +96,7 @@ impl Cause {
             Self::UpdatesLost => "updates_lost",
             Self::Silent => "silent",
             Self::Disagrees => "disagrees",
+            Self::Diverged => "diverged",
             Self::Checksum => "checksum",
             Self::Unreadable => "unreadable",
             Self::RangeLeft => "range_left",
@@ -111,8 +114,8 @@ pub enum IgnoreReason {
     OldEpoch,
     /// The book is paused.
     Paused,
-    /// The book is polled.
-    Polled,
+    /// The book is live: a poll came too late.
+    Live,
 }
 
 /// What an input did. After every step the caller asks for a snapshot if [`BookKeeper::needs_snapshot`](super::BookKeeper::needs_snapshot) says so.
@@ -177,6 +180,8 @@ pub struct KeeperCounters {
     pub resyncs: u64,
     /// Successful attempts.
     pub synced: u64,
+    /// Times that it was loaded without a chain of updates.
+    pub polled: u64,
     /// Times that a book was crossed after a complete update or snapshot.
     pub crossed: u64,
     /// Updates and snapshots with impossible levels.

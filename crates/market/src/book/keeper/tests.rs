@@ -322,13 +322,55 @@ fn stale_paused_and_polled_books_are_not_live() {
     keeper.resume(10);
     assert!(keeper.needs_snapshot());
 
-    assert_eq!(keeper.on_polled(&snapshot(7), 11), Step::Synced { replayed: 0, dropped: 0 });
-    assert_eq!(keeper.on_polled(&snapshot(8), 12), Step::Synced { replayed: 0, dropped: 0 });
-    assert_eq!((keeper.state(), keeper.since_us(), keeper.last_id()), (BookState::Polled, 11, Some(8)));
-    assert_eq!(keeper.on_delta(spot(9, 9), None, 13), Step::Ignored(IgnoreReason::Polled));
-    assert!(keeper.live_book().is_none() && !keeper.needs_snapshot());
-    keeper.reset(Cause::Operator, 14);
-    assert_eq!((keeper.state(), keeper.last_id()), (BookState::Syncing, None));
+    assert!(keeper.on_polled(&snapshot(7), 11) == Step::Synced { replayed: 0, dropped: 0 });
+    assert_eq!((keeper.state(), keeper.cause()), (BookState::Polled, Cause::Operator));
+}
+
+#[test]
+fn a_polled_book_is_replaced_by_the_next_poll_and_by_its_stream() {
+    let synced = Step::Synced { replayed: 0, dropped: 0 };
+    let mut keeper = live(&SpotRule, 6);
+    assert_eq!(keeper.on_polled(&snapshot(7), 9), Step::Ignored(IgnoreReason::Live));
+    keeper.reset(Cause::Disconnected, 10);
+    assert_eq!(keeper.on_polled(&snapshot(7), 11), synced);
+    assert_eq!(keeper.on_polled(&snapshot(8), 12), synced);
+    let shown = (keeper.state(), keeper.since_us(), keeper.last_id(), keeper.cause(), keeper.last_recv_us());
+    assert_eq!(shown, (BookState::Polled, 11, Some(8), Cause::Disconnected, Some(12)));
+    assert!(keeper.live_book().is_none() && keeper.counters().polled == 2);
+
+    // Its line fails to come back: what was polled is still as good.
+    keeper.reset(Cause::Disconnected, 13);
+    assert_eq!((keeper.state(), keeper.last_id()), (BookState::Polled, Some(8)));
+    let mut crossed = snapshot(9);
+    crossed.bids = vec![level(1000, 1)];
+    assert_eq!(keeper.on_polled(&crossed, 14), Step::NeedSnapshot { cause: Cause::Crossed });
+    assert_eq!((keeper.state(), keeper.last_id()), (BookState::Polled, Some(8)));
+
+    // Its stream is back: it stays polled, and is still polled, until snapshot and updates are joined.
+    assert_eq!(keeper.on_delta(spot(21, 22), None, 20), Step::Buffered);
+    assert!(keeper.needs_snapshot());
+    let epoch = keeper.begin_sync();
+    assert!(!keeper.needs_snapshot());
+    assert_eq!(keeper.on_polled(&snapshot(21), 21), synced);
+    assert_eq!(keeper.on_delta(spot(23, 23), None, 22), Step::Buffered);
+    assert_eq!(keeper.on_snapshot(&snapshot(20), epoch, 23), Step::Synced { replayed: 2, dropped: 0 });
+    assert_eq!((keeper.state(), keeper.last_id()), (BookState::Live, Some(23)));
+
+    keeper.reset(Cause::Disconnected, 30);
+    keeper.on_polled(&snapshot(40), 31);
+    keeper.on_delta(spot(50, 51), None, 32);
+    let epoch = keeper.begin_sync();
+    assert!(matches!(keeper.on_delta(spot(60, 61), None, 33), Step::Gap { expected: 52, got: 60 }));
+    assert_eq!(
+        keeper.state(),
+        BookState::Polled,
+        "a break of what is buffered says nothing of the polled book"
+    );
+    assert_eq!(keeper.on_snapshot(&snapshot(60), epoch, 34), Step::Synced { replayed: 1, dropped: 0 });
+    keeper.reset(Cause::Disconnected, 40);
+    keeper.on_polled(&snapshot(70), 41);
+    keeper.mark_stale(Cause::Silent, 99);
+    assert_eq!((keeper.state(), keeper.cause()), (BookState::Stale, Cause::Silent));
 }
 
 /// One change of the exchange's book; quantities and ids are the exchange's.

@@ -1,5 +1,7 @@
 //! The SQLite store against real files in temporary directories.
 
+mod accounts;
+mod disk;
 mod faults;
 mod policy;
 mod reading;

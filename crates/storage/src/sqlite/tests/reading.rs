@@ -2,11 +2,12 @@
 
 use fathom_market::{
     batch::Batch,
-    table::{CategorySnapshotRow, Table},
+    gap::{GapCause, GapStatus},
+    table::{CategorySnapshotRow, GapRow, Table},
 };
 
 use super::*;
-use crate::read::{CandleQuery, CategoryQuery, CategoryStat, MAX_ROWS, SnapshotQuery};
+use crate::read::{CandleQuery, CategoryQuery, CategoryStat, GapQuery, MAX_ROWS, SnapshotQuery};
 
 fn total(from_ms: Option<i64>, to_ms: Option<i64>, limit: u32) -> CategoryQuery {
     CategoryQuery {
@@ -139,4 +140,76 @@ async fn readers_see_whole_batches_while_others_are_written() {
         }
     };
     tokio::join!(write, read);
+}
+
+fn named(gaps: &[GapRow]) -> Vec<i64> {
+    gaps.iter().map(|gap| gap.instrument_id).collect()
+}
+
+#[tokio::test]
+async fn gaps_are_found_by_what_they_are_and_when_the_newest_first() {
+    let (_directory, store) = store().await;
+    store.write(&rows::batch(Table::DataGaps, 0..10)).await;
+    let candle = GapRow { gap_id: "9-candle:1m-5-restart".into(), from_us: 5, ..rows::gap(9) };
+    store
+        .write(&Batch::of([GapRow { channel: "candle:1m".into(), cause: "restart".into(), ..candle }]))
+        .await;
+    let from = rows::gap(0).from_us;
+    let all = GapQuery { limit: 100, ..GapQuery::default() };
+    let cases = [
+        (all.clone(), vec![9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 9]),
+        (GapQuery { limit: 2, ..all.clone() }, vec![9, 8]),
+        (
+            GapQuery { after: Some((from + 2, format!("f-trade-{}-odd", from + 2))), ..all.clone() },
+            vec![2, 1, 0, 9],
+        ),
+        (GapQuery { instrument_id: Some(4), ..all.clone() }, vec![4]),
+        (GapQuery { channel: Some("candle".into()), ..all.clone() }, vec![9]),
+        (GapQuery { channel: Some("quote".into()), ..all.clone() }, vec![]),
+        (GapQuery { cause: Some(GapCause::Restart), ..all.clone() }, vec![9]),
+        (GapQuery { status: Some(GapStatus::Repaired), ..all.clone() }, vec![8, 6, 4, 2, 0]),
+        (GapQuery { holes: true, from_us: Some(from + 5), ..all.clone() }, vec![9, 7, 5, 3, 1, 9]),
+        (GapQuery { to_us: Some(from + 1), from_us: Some(from), ..all.clone() }, vec![1, 0, 9]),
+        (
+            GapQuery { from_us: Some(from + 1_000_006), status: Some(GapStatus::Repaired), ..all.clone() },
+            vec![8, 6],
+        ),
+        (GapQuery { venue: Some("nowhere".into()), ..all.clone() }, vec![]),
+    ];
+    for (query, wanted) in cases {
+        assert_eq!(named(&store.history().gaps(&query).await.unwrap()), wanted, "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_gaps_follow_each_other_where_many_begin_at_once_or_have_moved() {
+    let (_directory, store) = store().await;
+    // They begin earlier than when they were named.
+    let gap =
+        |n: i64| GapRow { gap_id: format!("{n}-trade-77-disconnect"), from_us: 70 + n / 4, ..rows::gap(n) };
+    store.write(&Batch::of((0..7).map(gap))).await;
+    let mut query = GapQuery { limit: 3, ..GapQuery::default() };
+    let mut read = Vec::new();
+    loop {
+        let page = store.history().gaps(&query).await.unwrap();
+        let Some(last) = page.last() else { break };
+        query.after = Some((last.from_us, last.gap_id.clone()));
+        read.extend(named(&page));
+    }
+    assert_eq!(read, [6, 5, 4, 3, 2, 1, 0]);
+}
+
+#[tokio::test]
+async fn the_ends_of_a_stream_are_the_times_of_its_first_and_last_row() {
+    let (_directory, store) = store().await;
+    store.write(&rows::batch(Table::Trades, 0..2001)).await;
+    store.write(&rows::batch(Table::Candles, 0..3)).await;
+    let ends = async |table, id, timeframe| store.history().ends(table, id, timeframe).await;
+    let first = rows::START_MS;
+    assert_eq!(ends(Table::Trades, rows::BTC, None).await.unwrap(), Some((first, first + 2)));
+    assert_eq!(ends(Table::Trades, 1, None).await.unwrap(), None);
+    let (from, to) = ends(Table::Candles, rows::BTC, Some("1m")).await.unwrap().unwrap();
+    assert_eq!(to - from, 120_000);
+    assert_eq!(ends(Table::Candles, rows::BTC, Some("5m")).await.unwrap(), None);
+    assert!(ends(Table::CategorySnapshots, 1, None).await.is_err());
 }

@@ -32,6 +32,7 @@ pub(super) fn batch(table: Table, range: std::ops::Range<i64>) -> Batch {
         Table::Depth1s => Batch::of(range.map(depth_bar)),
         Table::Tickers => Batch::of(range.map(ticker)),
         Table::CollectorState => Batch::of(range.map(collector_state)),
+        Table::DataGaps => Batch::of(range.map(gap)),
     }
 }
 
@@ -279,5 +280,25 @@ pub(super) fn collector_state(n: i64) -> CollectorStateRow {
         last_timestamp_ms: START_MS + n,
         last_updated_us: START_US + n * 1000,
         is_realtime: n % 2 == 0,
+    }
+}
+
+pub(super) fn gap(n: i64) -> GapRow {
+    let closed = n % 2 == 0;
+    GapRow {
+        gap_id: format!("{n:x}-trade-{START_US}-disconnect"),
+        instrument_id: n,
+        channel: "trade".into(),
+        cause: "disconnect".into(),
+        status: if closed { "repaired" } else { "open" }.into(),
+        from_us: START_US + n,
+        to_us: closed.then_some(START_US + n + 1_000_000),
+        from_id: Some(n.to_string()),
+        to_id: closed.then(|| (n + 3).to_string()),
+        missing: closed.then_some(2),
+        reason: None,
+        opened_us: START_US + n + 10,
+        closed_us: closed.then_some(START_US + n + 2_000_000),
+        updated_us: START_US + n,
     }
 }
