@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fathom_actors::{kernel::Clock, system::MarketSystem};
-use fathom_storage::{Spool, SpoolConfig, Spooled, SqliteConfig, SqliteStore, Store};
+use fathom_storage::{Sink, Spool, SpoolConfig, Spooled, SqliteConfig, SqliteStore, Store};
 
 use crate::{
     config::{Config, SpoolMode},
@@ -31,7 +31,7 @@ pub struct Running {
 ///
 /// # Errors
 /// When it cannot be opened or migrated.
-pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Sink>> {
     let sqlite = SqliteConfig {
         durability: config.store.durability,
         quarantine: config.store.quarantine,
@@ -50,7 +50,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 ///
 /// # Errors
 /// When either cannot be opened.
-pub async fn open_sink(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_sink(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Sink>> {
     let store = open_store(config).await?;
     // The one store that is built so far is in the process: its commit is the acceptance.
     if config.store.spool != SpoolMode::Always {

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "fathom",
         &[
             "fathom-actors",
+            "fathom-delivery",
             "fathom-market",
             "fathom-simulator",
             "fathom-storage",
@@ -27,10 +28,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "fathom-venues",
         ],
     ),
-    ("fathom-actors", &["fathom-market", "fathom-storage", "fathom-transport", "fathom-venues"]),
+    (
+        "fathom-actors",
+        &["fathom-delivery", "fathom-market", "fathom-storage", "fathom-transport", "fathom-venues"],
+    ),
+    ("fathom-delivery", &["fathom-market"]),
     ("fathom-market", &[]),
     ("fathom-simulator", &["fathom-market"]),
     ("fathom-storage", &["fathom-market"]),
+    ("fathom-testkit", &[]),
     ("fathom-transport", &["fathom-market"]),
     ("fathom-venues", &["fathom-market"]),
     // It talks to the service only as a user would.
@@ -38,13 +44,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What only the tests of a package may use besides.
-const ALLOWED_IN_TESTS: &[(&str, &str)] = &[("fathom", "xtask")];
+const ALLOWED_IN_TESTS: &[(&str, &str)] = &[
+    ("fathom", "fathom-testkit"),
+    ("fathom", "xtask"),
+    ("fathom-delivery", "fathom-testkit"),
+    ("fathom-storage", "fathom-testkit"),
+];
 
 /// Foreign packages with a home: nobody else may depend on them, not even in tests unless TEST_HOMES says so.
 const HOMES: &[(&str, &[&str])] = &[
     // The tests of the whole read the service's database.
     ("sqlx", &["fathom-storage", "xtask"]),
     ("tokio-tungstenite", &["fathom-transport", "fathom-simulator"]),
+    ("redis", &["fathom-delivery"]),
     // The root package calls its own API with it (`fathom ctl`), never a venue.
     ("reqwest", &["fathom-transport", "fathom", "xtask"]),
 ];

@@ -1,6 +1,9 @@
 //! What flows from a line to the books, in order, through each book's inbox.
 
-use fathom_market::event::{Candle, Channel, Event};
+use fathom_market::{
+    event::{Candle, Channel, Event},
+    timeframe::Timeframe,
+};
 
 /// One item of a book's inbox.
 #[derive(Clone, Debug)]
@@ -25,6 +28,13 @@ pub enum FeedItem {
         candles: Vec<Candle>,
         /// When they were asked for.
         asked_us: i64,
+    },
+    /// The catch-up of a candle series is over: nothing of it is missing up to the live candles that follow.
+    CaughtUp {
+        /// The series.
+        timeframe: Timeframe,
+        /// Start of the last candle that was stored before, where one was and nothing came after it.
+        stored_ms: Option<i64>,
     },
     /// The sequence of the depth stream broke on the line; the update that showed it follows.
     Gap {

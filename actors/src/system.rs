@@ -10,7 +10,7 @@ use fathom_market::{
     category::CategoryRule,
     ids::{Market, VenueId},
 };
-use fathom_storage::{Store, StoreError};
+use fathom_storage::{Sink, StoreError};
 use fathom_transport::{BudgetStatus, RestBudget, RestClient, TransportError, UtcClock};
 use thiserror::Error;
 
@@ -67,7 +67,7 @@ pub struct MarketSystem {
     boards: Arc<Boards>,
     live: Arc<LiveEvents>,
     budget: RestBudget,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Sink>,
     settings: Arc<Settings>,
     errands: Outlet<Errand>,
     aggregators: BTreeMap<(Market, Box<str>), ActorRef<AggregatorActor>>,
@@ -83,7 +83,7 @@ impl MarketSystem {
     pub async fn start(
         settings: Settings,
         kernel_config: KernelConfig,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Sink>,
     ) -> Result<Self, StartError> {
         let clock = kernel_config.clock.clone();
         let kernel = Kernel::start(kernel_config)?;
@@ -178,7 +178,7 @@ impl MarketSystem {
     }
 
     /// The store.
-    pub const fn store(&self) -> &Arc<dyn Store> {
+    pub const fn store(&self) -> &Arc<dyn Sink> {
         &self.store
     }
 
@@ -218,7 +218,7 @@ impl MarketSystem {
 
 /// Reads how far the last process came, before this one writes anything. A store that does not answer is asked again
 /// while collecting goes on.
-async fn recall(directory: &Directory, store: &Arc<dyn Store>, clock: &Clock) {
+async fn recall(directory: &Directory, store: &Arc<dyn Sink>, clock: &Clock) {
     let reading = directory.recall().read(store.as_ref(), clock.now_us());
     match tokio::time::timeout(RECALL_WITHIN, reading).await {
         Ok(Ok(())) => {}
@@ -255,7 +255,7 @@ fn boards(settings: &Settings) -> Boards {
 async fn spawn_writer(
     supervisor: &Supervisor,
     settings: &Arc<Settings>,
-    store: &Arc<dyn Store>,
+    store: &Arc<dyn Sink>,
     directory: &Arc<Directory>,
     clock: &Clock,
 ) -> Result<RowSink, StartError> {

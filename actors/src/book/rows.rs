@@ -11,6 +11,7 @@ use fathom_market::{
         BookTickerRow, CandleRow, CollectorStateRow, DepthEventRow, FundingRow, OrderbookRow, TickerRow,
         TradeRow,
     },
+    timeframe::Timeframe,
 };
 use rust_decimal::Decimal;
 
@@ -179,17 +180,18 @@ pub fn candle(
     Ok(StoredCandle { row, rounded })
 }
 
-/// How far a candle series is stored.
+/// How far a candle series is stored: to the candle that starts at `open_ms`.
 pub fn collector_state(
     instrument: &Instrument,
-    candle: &Candle,
+    timeframe: Timeframe,
+    open_ms: i64,
     updated_us: i64,
     is_realtime: bool,
 ) -> CollectorStateRow {
     CollectorStateRow {
         instrument_id: instrument.id.0,
-        timeframe: candle.timeframe.as_str().into(),
-        last_timestamp_ms: candle.open_ms,
+        timeframe: timeframe.as_str().into(),
+        last_timestamp_ms: open_ms,
         last_updated_us: updated_us,
         is_realtime,
     }

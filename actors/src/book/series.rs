@@ -14,6 +14,8 @@ pub struct Series {
     stored: BTreeMap<Timeframe, i64>,
     /// The hole last asked for, and when.
     asked: BTreeMap<Timeframe, (i64, i64)>,
+    /// Start of the first live candle.
+    first: BTreeMap<Timeframe, i64>,
     resumed: bool,
 }
 
@@ -21,6 +23,23 @@ impl Series {
     /// An earlier instance has collected before: what came just before its successor's first candle may be missing.
     pub const fn resume(&mut self) {
         self.resumed = true;
+    }
+
+    /// Where a series begins of which nothing was stored before: at the start of the candle before its first live one.
+    /// Said once, so that a stop before its first closed candle leaves no hole that nobody knows of.
+    pub fn begins(&mut self, candle: &Candle, caught_up: bool) -> Option<i64> {
+        let first = *self.first.entry(candle.timeframe).or_insert(candle.open_ms);
+        if !caught_up || self.resumed || self.stored.contains_key(&candle.timeframe) {
+            return None;
+        }
+        let before = first - candle.timeframe.fixed_ms().unwrap_or(1);
+        self.reach(candle.timeframe, before);
+        Some(before)
+    }
+
+    /// All is stored up to the candle that starts then.
+    pub fn caught_up(&mut self, timeframe: Timeframe, open_ms: i64) {
+        self.reach(timeframe, open_ms);
     }
 
     /// The start of what has to be fetched because of this live candle: one that ended without its last word, or what
@@ -50,22 +69,22 @@ impl Series {
         Some(from_ms)
     }
 
-    /// A live candle closed. The first one begins the series where nothing lies before it.
-    pub fn closed_live(&mut self, candle: &Candle, caught_up: bool) {
+    /// A live candle closed.
+    pub fn closed_live(&mut self, candle: &Candle) {
         let follows = match (self.stored.get(&candle.timeframe), candle.timeframe.fixed_ms()) {
             (Some(&last), Some(length)) => candle.open_ms <= last + length,
             (Some(_), None) => true,
-            (None, _) => caught_up && !self.resumed,
+            (None, _) => false,
         };
         if follows {
-            self.reach(candle);
+            self.reach(candle.timeframe, candle.open_ms);
         }
     }
 
     /// A fetched candle: the venue lists all that there are, in order.
     pub fn fetched(&mut self, candle: &Candle) {
         if candle.closed {
-            self.reach(candle);
+            self.reach(candle.timeframe, candle.open_ms);
         }
     }
 
@@ -79,9 +98,9 @@ impl Series {
         self.stored.get(&timeframe).copied()
     }
 
-    fn reach(&mut self, candle: &Candle) {
-        let last = self.stored.entry(candle.timeframe).or_insert(candle.open_ms);
-        *last = candle.open_ms.max(*last);
+    fn reach(&mut self, timeframe: Timeframe, open_ms: i64) {
+        let last = self.stored.entry(timeframe).or_insert(open_ms);
+        *last = open_ms.max(*last);
     }
 }
 
@@ -99,10 +118,11 @@ mod tests {
     #[test]
     fn a_series_without_a_hole_asks_for_nothing() {
         let mut series = Series::default();
+        series.begins(&candle(1, false), true);
         for minute in 1..10 {
             assert_eq!(series.missing(&candle(minute, false), None, true, 0), None);
             assert_eq!(series.missing(&candle(minute, true), None, true, 0), None);
-            series.closed_live(&candle(minute, true), true);
+            series.closed_live(&candle(minute, true));
             assert!(series.is_stored_up_to(&candle(minute, true)));
         }
     }
@@ -110,10 +130,12 @@ mod tests {
     #[test]
     fn minutes_lost_with_a_line_are_asked_for_and_hold_the_end_back() {
         let mut series = Series::default();
-        series.closed_live(&candle(1, true), true);
+        assert_eq!(series.begins(&candle(1, true), true), Some(0));
+        assert_eq!(series.begins(&candle(1, true), true), None, "said once");
+        series.closed_live(&candle(1, true));
         assert_eq!(series.missing(&candle(4, false), None, true, 0), Some(2 * MINUTE));
         assert_eq!(series.missing(&candle(4, false), None, true, 1), None, "asked once");
-        series.closed_live(&candle(4, true), true);
+        series.closed_live(&candle(4, true));
         assert!(!series.is_stored_up_to(&candle(4, true)), "two minutes are missing");
         assert_eq!(
             series.missing(&candle(5, false), None, true, ASK_AGAIN_US),
@@ -128,7 +150,7 @@ mod tests {
     #[test]
     fn what_the_catch_up_could_not_see_yet_is_asked_for() {
         let mut series = Series::default();
-        series.closed_live(&candle(7, true), false);
+        series.closed_live(&candle(7, true));
         assert!(!series.is_stored_up_to(&candle(7, true)));
         series.fetched(&candle(5, true));
         assert_eq!(series.missing(&candle(8, false), None, false, 0), None, "the catch-up goes on");
@@ -140,10 +162,10 @@ mod tests {
         let mut series = Series::default();
         series.resume();
         assert_eq!(series.missing(&candle(7, false), None, true, 0), Some(6 * MINUTE));
-        series.closed_live(&candle(7, true), true);
+        series.closed_live(&candle(7, true));
         assert!(!series.is_stored_up_to(&candle(7, true)));
         series.fetched(&candle(6, true));
-        series.closed_live(&candle(7, true), true);
+        series.closed_live(&candle(7, true));
         assert!(series.is_stored_up_to(&candle(7, true)));
     }
 

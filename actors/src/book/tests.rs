@@ -542,6 +542,7 @@ fn tickers_and_funding_become_rows() {
 #[test]
 fn what_is_rejected_becomes_no_row_and_is_counted() {
     let mut bench = Bench::live();
+    bench.candle(candle(MINUTE_MS, "100", false));
     bench.rows();
     let level = |price| level(price, 1);
     let odd_trade = Trade {
@@ -661,10 +662,25 @@ fn live_candles_move_the_stored_end_only_once_the_series_is_caught_up() {
     bench.core = bench.core.catching_up(caught_up.clone(), InstrumentIdx(0));
     bench.candle(candle(MINUTE_MS, "100", true));
     assert_eq!(bench.rows_of(Table::CollectorState), None, "what lies before may be missing");
-    caught_up.mark(InstrumentIdx(0), Timeframe::M1);
+    bench.item(FeedItem::CaughtUp { timeframe: Timeframe::M1, stored_ms: Some(MINUTE_MS) });
+    assert!(caught_up.has(InstrumentIdx(0), Timeframe::M1));
     bench.candle(candle(MINUTE_MS + 60_000, "100", true));
     let state = collected(bench.id, MINUTE_MS + 60_000, bench.now, true);
     assert_eq!(bench.rows_of(Table::CollectorState), Some(state));
+}
+
+#[test]
+fn a_series_of_which_nothing_is_stored_begins_with_its_first_live_candle_before_that_has_closed() {
+    let mut bench = Bench::new();
+    bench.core = bench.core.catching_up(CaughtUp::new(1, false), InstrumentIdx(0));
+    bench.candle(candle(MINUTE_MS, "100", false));
+    assert_eq!(bench.rows_of(Table::CollectorState), None, "the catch-up has not looked yet");
+    bench.item(FeedItem::CaughtUp { timeframe: Timeframe::M1, stored_ms: None });
+    bench.candle(candle(MINUTE_MS, "101", false));
+    let begun = collected(bench.id, MINUTE_MS - 60_000, bench.now, true);
+    assert_eq!(bench.rows_of(Table::CollectorState), Some(begun));
+    bench.candle(candle(MINUTE_MS, "102", false));
+    assert_eq!(bench.rows_of(Table::CollectorState), None, "said once");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use fathom_market::{
     ids::InstrumentId,
     mark::StreamMark,
 };
-use fathom_storage::{GapQuery, Store, StoreError};
+use fathom_storage::{GapQuery, Sink, StoreError};
 
 /// What is left of one instrument.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Recall {
     ///
     /// # Errors
     /// When the store is away.
-    pub async fn read(&self, store: &dyn Store, now_us: i64) -> Result<(), StoreError> {
+    pub async fn read(&self, store: &dyn Sink, now_us: i64) -> Result<(), StoreError> {
         let started_us = *self.0.started_us.get_or_init(|| now_us);
         if self.is_read() {
             return Ok(());

@@ -23,7 +23,7 @@ use fathom_market::{
     plan::{Priority, RequestSpec, RestAnswer},
     timeframe::Timeframe,
 };
-use fathom_storage::Store;
+use fathom_storage::Sink;
 use fathom_transport::{RestClient, TransportError};
 use fathom_venues::Venue;
 use serde::Serialize;
@@ -101,7 +101,7 @@ pub struct HistorySpec {
     /// The REST client; each instance opens its own connections.
     pub rest: RestClient,
     /// Where the catch-up reads how far each series is stored.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Sink>,
     /// What is fetched, and how.
     pub settings: HistorySettings,
     /// Where it tells which series are caught up.
@@ -138,6 +138,9 @@ struct Series {
     failures: u32,
 }
 
+/// The end of a series' catch-up, and the start of the last candle that was stored where none came after it.
+type End = (InstrumentIdx, Timeframe, Option<i64>);
+
 /// The actor.
 pub struct HistoryActor {
     life: Lifeline,
@@ -146,6 +149,8 @@ pub struct HistoryActor {
     waiting: VecDeque<Series>,
     /// Series of which a book waits for a candle.
     asked: BTreeSet<(InstrumentIdx, Timeframe)>,
+    /// Ends of catch-ups that books have yet to be told of.
+    ends: VecDeque<End>,
     series_under_way: usize,
     status: HistoryStatus,
 }
@@ -163,8 +168,8 @@ impl HistoryActor {
             rejected: 0,
             catch_up_left: 0,
         };
-        let (waiting, asked) = (VecDeque::new(), BTreeSet::new());
-        Self { life, spec, rest: None, waiting, asked, series_under_way: 0, status }
+        let (waiting, asked, ends) = (VecDeque::new(), BTreeSet::new(), VecDeque::new());
+        Self { life, spec, rest: None, waiting, asked, ends, series_under_way: 0, status }
     }
 
     fn on_job(&mut self, job: HistoryJob, ctx: &mut Context<Self>) {
@@ -220,6 +225,7 @@ impl HistoryActor {
             let Some(series) = self.waiting.pop_front() else { break };
             self.fetch(series, ctx);
         }
+        self.tell_ends();
         self.status.catch_up_left = self.waiting.len() + self.series_under_way;
         Service::publish(self, self.status);
     }
@@ -295,7 +301,8 @@ impl HistoryActor {
         let closed: Vec<_> = rows.into_iter().filter(|candle| candle.closed).collect();
         let Some(last) = closed.last() else {
             self.over(series);
-            return self.caught_up(series);
+            let nothing_came = series.pages == MAX_PAGES && series.priority == Priority::Repair;
+            return self.caught_up(series, nothing_came.then_some(series.from_ms - 1));
         };
         let (count, next_ms) = (closed.len(), last.close_ms + 1);
         let routes = self.spec.routes.load_full();
@@ -309,7 +316,7 @@ impl HistoryActor {
         self.status.candles += count as u64;
         let next = Series { from_ms: next_ms, pages: series.pages.saturating_sub(1), failures: 0, ..series };
         if count + rejected + 1 < self.spec.settings.page {
-            self.caught_up(series);
+            self.caught_up(series, None);
         } else if next.pages > 0 {
             self.waiting.push_back(next);
         }
@@ -323,10 +330,23 @@ impl HistoryActor {
     }
 
     /// The series ends with the present. A single candle fetched for a book says nothing of the rest.
-    fn caught_up(&self, series: Series) {
+    fn caught_up(&mut self, series: Series, stored_ms: Option<i64>) {
         if series.priority != Priority::Live {
-            self.spec.caught_up.mark(series.instrument, series.timeframe);
+            self.ends.push_back((series.instrument, series.timeframe, stored_ms));
+            self.tell_ends();
         }
+    }
+
+    /// The book learns the end behind the candles that came before it. One whose inbox is full is told later.
+    fn tell_ends(&mut self) {
+        let routes = self.spec.routes.load();
+        self.ends.retain(|&(instrument, timeframe, stored_ms)| {
+            let Some(outlet) = routes.get(instrument.0 as usize).filter(|outlet| !outlet.is_closed()) else {
+                self.spec.caught_up.mark(instrument, timeframe);
+                return false;
+            };
+            outlet.offer(FeedItem::CaughtUp { timeframe, stored_ms }).is_err()
+        });
     }
 
     /// Reads what the last process left, where the store was away at the start.
@@ -372,7 +392,7 @@ impl HistoryActor {
                     .find(|row| row.instrument_id == instrument.id.0 && row.timeframe == timeframe.as_str())
                     .map(|row| row.last_timestamp_ms + 1);
                 let Some(from_ms) = known.or(self.spec.settings.from_ms) else {
-                    self.spec.caught_up.mark(idx, timeframe);
+                    self.ends.push_back((idx, timeframe, None));
                     continue;
                 };
                 let priority = if known.is_some() { Priority::Repair } else { Priority::History };

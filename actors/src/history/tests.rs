@@ -116,24 +116,48 @@ fn only_closed_candles_are_delivered_and_a_full_page_leads_to_the_next() {
     assert_eq!(waiting(&actor), [], "a page that is not full is the last");
     assert!(book.try_recv().is_some());
     actor.deliver(series(5), candles(1, 0), 0, 99);
-    assert_eq!((book.len(), waiting(&actor)), (0, vec![]), "nothing is closed");
+    assert_eq!(waiting(&actor), [], "nothing is closed");
+    assert!(matches!(book.try_recv(), Some(FeedItem::CaughtUp { stored_ms: None, .. })));
 }
 
 #[test]
 fn a_series_is_caught_up_when_its_last_page_has_been_delivered() {
     let (mut actor, book) = actor(None);
     actor.plan_catch_up(&[stored("BTC", "1m", 500)], None);
-    let caught_up = actor.spec.caught_up.clone();
-    assert!(caught_up.has(BTC, Timeframe::H1), "nothing of it is stored");
+    assert_eq!(
+        actor.ends,
+        [
+            (BTC, Timeframe::H1, None),
+            (InstrumentIdx(1), Timeframe::M1, None),
+            (InstrumentIdx(1), Timeframe::H1, None)
+        ],
+        "nothing of them is stored"
+    );
+    actor.ends.clear();
     actor.deliver(series(5), candles(3, 3), 0, 99);
-    assert!(!caught_up.has(BTC, Timeframe::M1), "a full page is not the last");
+    assert_eq!(actor.ends, [], "a full page is not the last");
     assert!(book.try_recv().is_some());
     let single = Series { priority: Priority::Live, ..series(1) };
     actor.deliver(single, candles(1, 1), 0, 99);
-    assert!(!caught_up.has(BTC, Timeframe::M1), "a single candle says nothing of the rest");
+    assert_eq!(actor.ends, [], "a single candle says nothing of the rest");
     assert!(book.try_recv().is_some());
     actor.deliver(series(4), candles(1, 1), 0, 99);
-    assert!(caught_up.has(BTC, Timeframe::M1));
+    assert_eq!(actor.ends, [(BTC, Timeframe::M1, None)], "the book has no room for it yet");
+    assert!(book.try_recv().is_some());
+    actor.tell_ends();
+    assert!(matches!(
+        book.try_recv(),
+        Some(FeedItem::CaughtUp { timeframe: Timeframe::M1, stored_ms: None })
+    ));
+    assert_eq!(actor.ends, []);
+}
+
+#[test]
+fn a_book_learns_where_its_series_ended_when_nothing_came_after() {
+    let (mut actor, book) = actor(None);
+    actor.deliver(Series { from_ms: 501, ..series(MAX_PAGES) }, candles(1, 0), 0, 99);
+    let Some(FeedItem::CaughtUp { stored_ms, .. }) = book.try_recv() else { panic!("not told") };
+    assert_eq!(stored_ms, Some(500));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use actix::{ActorFutureExt, AsyncContext, Context, fut::wrap_future};
 use fathom_market::{batch::Batch, ids::VenueId, instrument::Instrument, plan::Priority};
-use fathom_storage::Store;
+use fathom_storage::Sink;
 use fathom_transport::RestClient;
 use fathom_venues::planner::MarketPlan;
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub struct MarketSpec {
     /// Live events.
     pub live: Arc<LiveEvents>,
     /// The store, for the catch-up.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Sink>,
     /// The REST client.
     pub rest: RestClient,
     /// Where building is broken off.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, fut::wrap_future};
-use fathom_storage::{Step, Store, policy::fill};
+use fathom_storage::{Sink, Step, policy::fill};
 use serde::Serialize;
 
 use super::account::Account;
@@ -23,7 +23,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub struct DrainSpec {
     /// The store behind its spool.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Sink>,
     /// Where the spool's fill counts.
     pub account: Arc<Account>,
 }

@@ -14,7 +14,7 @@ use fathom_market::{
 };
 use fathom_storage::{
     Accepted, Accounts, CandleQuery, CategoryQuery, History, Offered, Opening, PoisonRow, QuarantineQuery,
-    QuarantinedRow, Resent, Retention, SnapshotQuery, SpoolStatus, Store, StoreError, StoreStatus,
+    QuarantinedRow, Resent, Retention, Sink, SnapshotQuery, SpoolStatus, Store, StoreError, StoreStatus,
     WriteOutcome, read::CategoryStat,
 };
 use rust_decimal::Decimal;
@@ -78,6 +78,17 @@ fn transient() -> WriteOutcome {
 }
 
 #[async_trait]
+impl Sink for FakeStore {
+    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn accounts(&self) -> &dyn Accounts {
+        self
+    }
+}
+
+#[async_trait]
 impl Store for FakeStore {
     async fn write(&self, batch: &Batch) -> WriteOutcome {
         let next = {
@@ -115,14 +126,6 @@ impl Store for FakeStore {
             return Err(StoreError::fatal("away"));
         }
         Ok(kept.iter().map(|kept| (kept.table, limit)).collect())
-    }
-
-    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn accounts(&self) -> &dyn Accounts {
-        self
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -31,7 +31,7 @@ use fathom_market::{
     gap::{Gap, GapStatus},
     table::Table,
 };
-use fathom_storage::{Offered, PoisonRow, Policy, Refusal, Store, WriteOutcome, policy::fill};
+use fathom_storage::{Offered, PoisonRow, Policy, Refusal, Sink, WriteOutcome, policy::fill};
 use futures_util::{StreamExt, stream};
 
 use self::{
@@ -78,7 +78,7 @@ pub struct WriterSpec {
     /// What becomes of them.
     pub account: Arc<Account>,
     /// Where they go.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Sink>,
     /// Where the gaps of refused rows are shown.
     pub directory: Arc<Directory>,
     /// Settings.
@@ -348,7 +348,7 @@ fn why(status: &WriterStatus, hung: bool) -> Vec<String> {
     error.chain(hung).chain(refusing).chain(aside).collect()
 }
 
-async fn perform(store: &dyn Store, work: &Work, offered: &[(Table, Offered)], now_us: i64) -> Done {
+async fn perform(store: &dyn Sink, work: &Work, offered: &[(Table, Offered)], now_us: i64) -> Done {
     let outcome = match work {
         Work::Write(batch) => store.accounts().accept(batch, offered).await,
         Work::Quarantine(batch, errors) => {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, fut::wrap_future};
-use fathom_storage::Store;
+use fathom_storage::Sink;
 use serde::Serialize;
 
 use crate::{
@@ -29,7 +29,7 @@ pub struct RetentionStatus {
 /// Removes rows that are older than their retention.
 pub struct RetentionActor {
     life: Lifeline,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Sink>,
     settings: WriterSettings,
     status: RetentionStatus,
     running: bool,
@@ -44,7 +44,7 @@ const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
 impl RetentionActor {
     /// A fresh instance.
-    pub fn new(life: Lifeline, store: Arc<dyn Store>, settings: WriterSettings) -> Self {
+    pub fn new(life: Lifeline, store: Arc<dyn Sink>, settings: WriterSettings) -> Self {
         Self { life, store, settings, status: RetentionStatus::default(), running: false }
     }
 

@@ -17,7 +17,9 @@ pub use account::{
 };
 pub use error::StoreError;
 pub use policy::{Class, Policy};
-pub use read::{CandleQuery, CategoryQuery, GapQuery, History, SnapshotQuery};
+pub use read::{
+    CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,
+};
 pub use spool::{Drain, Spool, SpoolConfig, Spooled, Step};
 pub use sqlite::{Durability, SqliteConfig, SqliteStore};
-pub use store::{PoisonRow, Retention, Store, StoreStatus, WriteOutcome};
+pub use store::{PoisonRow, Retention, Sink, Store, StoreStatus, WriteOutcome};

@@ -91,6 +91,64 @@ pub struct GapQuery {
     pub after: Option<(i64, String)>,
 }
 
+/// The width of a roll-up's buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RollupWidth {
+    /// Hours, UTC.
+    Hour,
+    /// Days, UTC.
+    Day,
+}
+
+impl RollupWidth {
+    /// Its length, milliseconds.
+    pub const fn ms(self) -> i64 {
+        match self {
+            Self::Hour => 3_600_000,
+            Self::Day => 86_400_000,
+        }
+    }
+}
+
+/// Roll-ups of one category. Both ends of the range belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollupQuery {
+    /// A venue's id, or `ALL`.
+    pub scope: String,
+    /// `SPOT` or `FUTURES`.
+    pub market_type: String,
+    /// The category's name as stored.
+    pub category: String,
+    /// Depth, percent.
+    pub depth: Decimal,
+    /// The buckets' width.
+    pub width: RollupWidth,
+    /// Start of the first bucket, milliseconds; without it the newest rows are given.
+    pub from_ms: Option<i64>,
+    /// Start of the last bucket, milliseconds.
+    pub to_ms: Option<i64>,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// A category's snapshots of an hour or a day. Averages are over the snapshots of the bucket, rounded half-even to
+/// twelve decimals; `avg_price` over those that have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CategoryRollup {
+    /// Start of the bucket, milliseconds.
+    pub bucket_ms: i64,
+    /// Bid depth in dollars: average, greatest, least.
+    pub bid_volume_usd: [Decimal; 3],
+    /// Ask depth in dollars: average, greatest, least.
+    pub ask_volume_usd: [Decimal; 3],
+    /// Average of the price.
+    pub avg_price: Option<Decimal>,
+    /// Average number of members in the sums.
+    pub avg_symbol_count: Decimal,
+    /// Snapshots in the bucket.
+    pub count: u64,
+}
+
 /// How many snapshots of a category are stored, and from when to when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CategoryStat {
@@ -134,6 +192,15 @@ pub trait History: Send + Sync {
     /// # Errors
     /// As the trait says.
     async fn category_stats(&self, scope: &str) -> Result<Vec<CategoryStat>, StoreError>;
+
+    /// Hourly or daily roll-ups of a category, as of the last [`crate::Store::roll_up`] or refresh.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn category_rollup(&self, query: &RollupQuery) -> Result<Vec<CategoryRollup>, StoreError> {
+        let _ = query;
+        Err(StoreError::fatal("this store keeps no roll-ups"))
+    }
 
     /// Snapshots of an instrument.
     ///

@@ -96,18 +96,14 @@ pub trait Store: Send + Sync {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError>;
 
-    /// How far each stream was accepted before, as written together with the rows.
+    /// Brings the hourly and daily roll-ups of category snapshots up to date: at most `limit` buckets in which rows were
+    /// written since they were last rolled up, late rows included. Gives the buckets rolled up.
     ///
     /// # Errors
     /// When the store is away.
-    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError>;
-
-    /// Where rows are accepted and accounted for.
-    fn accounts(&self) -> &dyn Accounts;
-
-    /// What moves accepted rows on, where acceptance and store are not the same.
-    fn drain(&self) -> Option<&dyn Drain> {
-        None
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        let _ = limit;
+        Ok(0)
     }
 
     /// Asks whether the store answers.
@@ -124,4 +120,22 @@ pub trait Store: Send + Sync {
 
     /// Finishes what is under way and closes; later calls fail.
     async fn close(&self);
+}
+
+/// A store into which rows are accepted with their accounts: one in the process, or any behind a spool.
+#[async_trait]
+pub trait Sink: Store {
+    /// How far each stream was accepted before, as written together with the rows.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError>;
+
+    /// Where rows are accepted and accounted for.
+    fn accounts(&self) -> &dyn Accounts;
+
+    /// What moves accepted rows on, where acceptance and store are not the same.
+    fn drain(&self) -> Option<&dyn Drain> {
+        None
+    }
 }

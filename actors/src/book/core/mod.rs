@@ -211,6 +211,14 @@ impl BookCore {
                     self.on_fetched_candle(candle, asked_us);
                 }
             }
+            FeedItem::CaughtUp { timeframe, stored_ms } => {
+                if let Some(open_ms) = stored_ms {
+                    self.series.caught_up(timeframe, open_ms);
+                }
+                if let Some((caught_up, idx)) = &self.caught_up {
+                    caught_up.mark(*idx, timeframe);
+                }
+            }
             FeedItem::Gap { expected, got } => {
                 self.reject("gap", 1);
                 self.gap(Channel::Depth, GapCause::Sequence, now_us);
@@ -346,11 +354,14 @@ impl BookCore {
             self.open_candles.remove(&timeframe);
         }
         let caught_up = self.is_caught_up(timeframe);
+        if let Some(open_ms) = self.series.begins(&candle, caught_up) {
+            self.outbox.push(rows::collector_state(&self.instrument, timeframe, open_ms, updated_us, true));
+        }
         if let Some(from_ms) = self.series.missing(&candle, unfinished, caught_up, updated_us) {
             actions.push(Action::FetchCandle(timeframe, from_ms));
         }
         if candle.closed {
-            self.series.closed_live(&candle, caught_up);
+            self.series.closed_live(&candle);
             self.open_candles.remove(&timeframe);
             self.store_candle(&candle, updated_us, Origin::Live);
         } else {
@@ -368,7 +379,13 @@ impl BookCore {
                 self.outbox.push(stored.row);
                 let live = origin == Origin::Live;
                 if candle.closed && (!live || self.series.is_stored_up_to(candle)) {
-                    self.outbox.push(rows::collector_state(&self.instrument, candle, updated_us, live));
+                    self.outbox.push(rows::collector_state(
+                        &self.instrument,
+                        candle.timeframe,
+                        candle.open_ms,
+                        updated_us,
+                        live,
+                    ));
                 }
             }
             Err(_) => self.reject("candle_out_of_range", 1),

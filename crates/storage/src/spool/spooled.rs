@@ -17,7 +17,7 @@ use crate::{
     error::StoreError,
     read::History,
     sqlite::{classify::store_error, ledger, writer::BEGIN},
-    store::{Retention, Store, StoreStatus, WriteOutcome},
+    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
 };
 
 /// A store whose rows are accepted into a spool. Writing without accounts, migrating, expiring and reading go to the store.
@@ -52,20 +52,12 @@ impl Store for Spooled {
         self.store.expire(retention, now_us, limit).await
     }
 
-    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
-        self.spool.books.marks(&self.spool.file().await?.readers).await
-    }
-
-    fn accounts(&self) -> &dyn Accounts {
-        self
-    }
-
-    fn drain(&self) -> Option<&dyn Drain> {
-        Some(self)
-    }
-
     async fn probe(&self) -> Result<(), StoreError> {
         self.store.probe().await
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        self.store.roll_up(limit).await
     }
 
     fn status(&self) -> StoreStatus {
@@ -81,6 +73,21 @@ impl Store for Spooled {
             file.close().await;
         }
         self.store.close().await;
+    }
+}
+
+#[async_trait]
+impl Sink for Spooled {
+    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
+        self.spool.books.marks(&self.spool.file().await?.readers).await
+    }
+
+    fn accounts(&self) -> &dyn Accounts {
+        self
+    }
+
+    fn drain(&self) -> Option<&dyn Drain> {
+        Some(self)
     }
 }
 

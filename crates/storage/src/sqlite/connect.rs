@@ -19,7 +19,7 @@ use crate::{account::QuarantineLimits, error::StoreError};
 /// to take a fifth to a third off the rows a second.
 const PAGE_BYTES: u32 = 4096;
 /// Negative counts are KiB.
-const WRITER_CACHE: &str = "-65536";
+const WRITER_CACHE: &str = "-32768";
 const READER_CACHE: &str = "-8192";
 /// The write-ahead log is cut back to this after a checkpoint, bytes.
 const JOURNAL_LIMIT: &str = "67108864";

@@ -39,7 +39,7 @@ use crate::{
     account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
     error::StoreError,
     read::History,
-    store::{Retention, Store, StoreStatus, WriteOutcome},
+    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
 };
 
 /// A SQLite file as a store.
@@ -108,14 +108,6 @@ impl Store for SqliteStore {
         self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
     }
 
-    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
-        self.books.marks(&self.readers).await
-    }
-
-    fn accounts(&self) -> &dyn Accounts {
-        self
-    }
-
     async fn probe(&self) -> Result<(), StoreError> {
         let sql = "select count(*) from sqlite_schema".to_owned();
         self.fetch(sql, SqliteArguments::default()).await.map(|_| ())
@@ -133,6 +125,17 @@ impl Store for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+#[async_trait]
+impl Sink for SqliteStore {
+    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
+        self.books.marks(&self.readers).await
+    }
+
+    fn accounts(&self) -> &dyn Accounts {
+        self
     }
 }
 

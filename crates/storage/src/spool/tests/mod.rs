@@ -9,17 +9,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use fathom_market::{batch::Column, mark::StreamMark, table::CollectorStateRow};
+use fathom_market::{batch::Column, table::CollectorStateRow};
 use proptest::prelude::*;
 use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    account::{Accepted, Accounts, QuarantineQuery, Resent},
+    account::{Accepted, Accounts as _, QuarantineQuery, Resent},
     read::History,
     sqlite::{SqliteConfig, SqliteStore, connect::WriterOptions},
-    store::{PoisonRow, Retention, Store, StoreStatus},
+    store::{PoisonRow, Retention, Sink as _, Store, StoreStatus},
 };
 
 const TABLE: Table = Table::CollectorState;
@@ -79,14 +79,6 @@ impl Store for Faulty {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError> {
         self.store.expire(kept, now, limit).await
-    }
-
-    async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
-        self.store.marks().await
-    }
-
-    fn accounts(&self) -> &dyn Accounts {
-        self.store.accounts()
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

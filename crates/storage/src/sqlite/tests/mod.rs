@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 use tempfile::TempDir;
 
 use super::{SqliteConfig, SqliteStore, bind};
-use crate::store::{Store as _, WriteOutcome};
+use crate::store::{Sink as _, Store as _, WriteOutcome};
 
 /// A migrated store in a directory of its own.
 async fn store() -> (TempDir, SqliteStore) {
