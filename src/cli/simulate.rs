@@ -34,6 +34,9 @@ pub(super) struct SimulateArgs {
     /// Levels on each side of the busiest book.
     #[arg(long, default_value_t = 6000)]
     levels: usize,
+    /// Aggregate trades of each symbol that REST gives.
+    #[arg(long, value_name = "TRADES", default_value_t = 20_000)]
+    history: usize,
     /// Recorded spot session to serve instead, in order.
     #[arg(long, value_name = "FILE")]
     spot: Vec<PathBuf>,
@@ -106,6 +109,7 @@ fn seeded(args: &SimulateArgs) -> SeededConfig {
         events_per_second: args.rate,
         messages_per_second: args.messages,
         max_levels: args.levels,
+        trade_history: args.history,
         ..SeededConfig::default()
     }
 }

@@ -1,13 +1,17 @@
 //! Rows that wait to be written, by table. Lives outside the writer's actor, so that a panic there loses none. Pure.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use crate::kernel::clock::micros;
-use fathom_market::{batch::Batch, table::Table};
+use fathom_market::{
+    batch::{Batch, Column},
+    gap::GapStatus,
+    table::Table,
+};
 use fathom_storage::PoisonRow;
 
 /// When a table's rows are written.
@@ -18,6 +22,9 @@ pub struct FlushRules {
     /// At this age of the oldest one.
     pub age: Duration,
 }
+
+/// Open gaps whose names are remembered; the end of any other goes before the records.
+const MAX_NAMED: usize = 65_536;
 
 /// A table's open batch.
 #[derive(Debug)]
@@ -62,6 +69,10 @@ pub struct Ticket {
 pub struct Pending {
     rules: FlushRules,
     open: BTreeMap<Table, Open>,
+    /// Ends of gaps. They say that what filled a gap is stored, so they are written behind it.
+    ends: Open,
+    /// Gaps that were offered as open ones.
+    named: BTreeSet<String>,
     /// What came of one batch; the first is under way.
     under_way: VecDeque<Work>,
     since_us: i64,
@@ -73,12 +84,17 @@ impl Pending {
     /// Nothing waits. The epoch is the number of this start of the program.
     pub fn new(rules: FlushRules, epoch: u64) -> Self {
         let (open, under_way) = (BTreeMap::new(), VecDeque::new());
-        Self { rules, open, under_way, since_us: 0, epoch, next_seq: 1 }
+        let ends = Open { batch: Batch::new(Table::DataGaps), since_us: 0 };
+        Self { rules, open, ends, named: BTreeSet::new(), under_way, since_us: 0, epoch, next_seq: 1 }
     }
 
     /// Adds rows. True when their table is to be written now.
     pub fn add(&mut self, batch: Batch, now_us: i64) -> bool {
         let table = batch.table();
+        let batch = if table == Table::DataGaps { self.take_ends(batch, now_us) } else { batch };
+        if batch.is_empty() {
+            return self.ends.batch.len() >= self.rules.rows;
+        }
         let open =
             self.open.entry(table).or_insert_with(|| Open { batch: Batch::new(table), since_us: now_us });
         if open.batch.is_empty() {
@@ -87,6 +103,36 @@ impl Pending {
         let appended = open.batch.append(batch);
         debug_assert!(appended.is_ok(), "the open batch was made for this table");
         open.batch.len() >= self.rules.rows
+    }
+
+    /// Puts the ends of gaps aside and gives the rest.
+    fn take_ends(&mut self, batch: Batch, now_us: i64) -> Batch {
+        let column = |name: &str| {
+            let at = batch.schema().columns.iter().position(|column| column.name == name);
+            match at.and_then(|at| batch.columns().get(at)) {
+                Some(Column::Text(texts)) => texts.as_slice(),
+                _ => &[],
+            }
+        };
+        let (mut ends, mut rest) = (Vec::new(), Vec::new());
+        for (row, (name, status)) in column("gap_id").iter().zip(column("status")).enumerate() {
+            let is_open = status == GapStatus::Open.as_str();
+            let known = if is_open { false } else { self.named.remove(name) };
+            if is_open && self.named.len() < MAX_NAMED {
+                self.named.insert(name.clone());
+            }
+            let ended = known || status == GapStatus::Repaired.as_str();
+            if ended { ends.push(row) } else { rest.push(row) }
+        }
+        if ends.is_empty() {
+            return batch;
+        }
+        if self.ends.batch.is_empty() {
+            self.ends.since_us = now_us;
+        }
+        let appended = self.ends.batch.append(batch.select(&ends));
+        debug_assert!(appended.is_ok(), "both are of one table");
+        batch.select(&rest)
     }
 
     /// What to do next: what is under way first, then the fullest table that is due; with `all`, whatever there is. It stays
@@ -98,15 +144,23 @@ impl Pending {
         let age_us = micros(self.rules.age);
         let due =
             |open: &Open| all || open.batch.len() >= self.rules.rows || now_us - open.since_us >= age_us;
-        // A record behind a hole must not be stored before the hole is.
-        let (&table, _) = self
+        let ends = !self.ends.batch.is_empty() && due(&self.ends);
+        let fullest = self
             .open
             .iter()
             .filter(|(_, open)| !open.batch.is_empty() && due(open))
-            .max_by_key(|(_, open)| open.batch.len())?;
+            .max_by_key(|(_, open)| open.batch.len())
+            .map(|(table, _)| *table);
         let gaps = self.open.get(&Table::DataGaps).is_some_and(|open| !open.batch.is_empty());
-        let table = match table {
+        let table = match fullest {
+            None if !ends => return None,
+            // A record behind a hole must not be stored before the hole is.
             _ if gaps => Table::DataGaps,
+            _ if ends => return self.ends(),
+            None => return None,
+            Some(table) => table,
+        };
+        let table = match table {
             // Candles come all the time: what follows them would never find a moment without any.
             Table::Candles | Table::CollectorState => return self.series(),
             table => table,
@@ -128,6 +182,22 @@ impl Pending {
             self.under_way.push_back(work);
         }
         self.since_us = since_us;
+        self.under_way.front().cloned()
+    }
+
+    /// Everything that may have filled a gap, and behind it the gaps' ends.
+    fn ends(&mut self) -> Option<Work> {
+        let mut since_us = self.ends.since_us;
+        if let Some(open) = self.open.remove(&Table::Trades).filter(|open| !open.batch.is_empty()) {
+            since_us = since_us.min(open.since_us);
+            let work = Work::Write(self.numbered(open.batch));
+            self.under_way.push_back(work);
+        }
+        self.series();
+        self.since_us = self.since_us.min(since_us);
+        let ends = std::mem::replace(&mut self.ends.batch, Batch::new(Table::DataGaps));
+        let work = Work::Write(self.numbered(ends));
+        self.under_way.push_back(work);
         self.under_way.front().cloned()
     }
 
@@ -206,14 +276,19 @@ impl Pending {
 
     /// Age of the oldest row that waits or is under way, microseconds.
     pub fn oldest_age_us(&self, now_us: i64) -> i64 {
-        let waiting = self.open.values().filter(|open| !open.batch.is_empty()).map(|open| open.since_us);
+        let waiting = self
+            .open
+            .values()
+            .chain([&self.ends])
+            .filter(|open| !open.batch.is_empty())
+            .map(|open| open.since_us);
         let under_way = (!self.under_way.is_empty()).then_some(self.since_us);
         waiting.chain(under_way).map(|since_us| now_us - since_us).max().unwrap_or(0)
     }
 
     fn all(&self) -> impl Iterator<Item = &Batch> {
         let under_way = self.under_way.iter().map(|work| &**work.batch());
-        self.open.values().map(|open| &open.batch).chain(under_way)
+        self.open.values().chain([&self.ends]).map(|open| &open.batch).chain(under_way)
     }
 }
 
@@ -330,6 +405,73 @@ mod tests {
             }
         }
         assert_eq!((written.len(), condemned), (47, vec![7, 8, 33]));
+    }
+
+    fn gap(name: &str, status: &str, updated_us: i64) -> fathom_market::table::GapRow {
+        fathom_market::table::GapRow {
+            gap_id: name.into(),
+            instrument_id: 1,
+            channel: "trade".into(),
+            cause: "restart".into(),
+            status: status.into(),
+            from_us: 0,
+            to_us: None,
+            from_id: None,
+            to_id: None,
+            missing: None,
+            reason: None,
+            opened_us: 0,
+            closed_us: None,
+            updated_us,
+        }
+    }
+
+    fn trades(count: usize) -> Batch {
+        let trade = fathom_market::table::TradeRow {
+            instrument_id: 1,
+            kind: "agg".into(),
+            trade_id: "1".into(),
+            event_us: 0,
+            recv_us: 0,
+            price_m: 1,
+            qty_m: 1,
+            price_scale: 0,
+            qty_scale: 0,
+            side: "buy".into(),
+            first_raw_id: None,
+            last_raw_id: None,
+        };
+        Batch::of(vec![trade; count])
+    }
+
+    fn tables_in_order(pending: &mut Pending, now_us: i64) -> Vec<(Table, usize)> {
+        let mut written = Vec::new();
+        while let Some(work) = pending.next(now_us, false) {
+            written.push((work.batch().table(), work.batch().len()));
+            pending.settle(work.ticket()).unwrap();
+        }
+        written
+    }
+
+    #[test]
+    fn a_hole_goes_before_the_records_behind_it_and_its_end_after_what_filled_it() {
+        use Table::{CollectorState, DataGaps, Trades};
+        let mut pending = pending();
+        pending.add(trades(3), 0);
+        pending.add(Batch::of([gap("a", "open", 1), gap("b", "lost", 1)]), 0);
+        assert_eq!(tables_in_order(&mut pending, 0), [(DataGaps, 2), (Trades, 3)]);
+
+        pending.add(trades(2), 1);
+        pending.add(rows(0..1), 1);
+        pending.add(Batch::of([gap("a", "lost", 2), gap("c", "repaired", 2), gap("d", "resynced", 2)]), 1);
+        assert_eq!(pending.next(1, false), None);
+        let order = [(DataGaps, 1), (Trades, 2), (CollectorState, 1), (DataGaps, 2)];
+        assert_eq!(tables_in_order(&mut pending, 500_001), order);
+        assert_eq!(pending.rows(), 0);
+
+        assert!(!pending.add(Batch::of([gap("e", "repaired", 3)]), 0));
+        assert_eq!((pending.rows(), pending.oldest_age_us(70)), (1, 70));
+        assert_eq!(tables_in_order(&mut pending, 500_000), [(DataGaps, 1)], "nothing has to go before it");
     }
 
     #[test]

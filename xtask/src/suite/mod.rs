@@ -329,6 +329,10 @@ impl<'a> Run<'a> {
         self.total("seed", self.options.seed);
         self.total("symbols on each market", self.stand.symbols["spot"].len());
         self.total("repeated by", format!("`{}`", command(self.options)));
+        if !self.report.failures.is_empty() {
+            self.stand.keep();
+            eprintln!("the database and the logs are left in {}", self.stand.folder().display());
+        }
         self.report
     }
 }

@@ -57,8 +57,13 @@ impl Stand {
             vec!["--symbols", &count, "--plain", "--rate", &rate, "--levels", "1500", "--seed", &seed];
         let program = Program::new(&options.program);
         let help = program.output(folder.path(), &["simulate", "--help"]);
-        if String::from_utf8_lossy(&help.stdout).contains("--tls-dir") {
+        let help_text = String::from_utf8_lossy(&help.stdout);
+        if help_text.contains("--tls-dir") {
             args.extend(["--tls", "--tls-dir", "authority"]);
+        }
+        if help_text.contains("--history") {
+            // A real venue keeps its trades: a repair that waits for the next minute's weight still finds them.
+            args.extend(["--history", "1000000"]);
         }
         let simulator = Simulator::start(&program, folder.path(), &args);
         let symbols: BTreeMap<_, _> =
@@ -164,6 +169,11 @@ impl Stand {
     /// Whether the service shows a gap ledger.
     pub fn has_gap_ledger(&self) -> bool {
         self.service.http.get("/api/v1/gaps").is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Leaves the database and the logs for whoever looks into a failure.
+    pub fn keep(&mut self) {
+        self.folder.disable_cleanup(true);
     }
 
     /// Where the processes write.
