@@ -288,7 +288,8 @@ impl Pending {
 
     fn all(&self) -> impl Iterator<Item = &Batch> {
         let under_way = self.under_way.iter().map(|work| &**work.batch());
-        self.open.values().chain([&self.ends]).map(|open| &open.batch).chain(under_way)
+        let ends = Some(&self.ends.batch).filter(|ends| !ends.is_empty());
+        self.open.values().map(|open| &open.batch).chain(ends).chain(under_way)
     }
 }
 
