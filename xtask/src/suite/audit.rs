@@ -305,15 +305,10 @@ impl Auditor<'_> {
     /// What is wrong with the ledger's account of a hole between two ids.
     fn hole(&self, target: &Target, channel: &str, last: i64, first: i64) -> Option<String> {
         let gaps = self.gaps.get(target).map_or(&[][..], Vec::as_slice);
-        let begins = |gap: &&Gap| gap.channel == channel && gap.from_id == Some(last);
-        let found = gaps.iter().find(begins);
-        let is_right = match found {
-            Some(gap) => gap.to_id == Some(first),
-            // Nothing lay between.
-            None => first == last + 1,
-        };
+        let of_channel: Vec<&Gap> = gaps.iter().filter(|gap| gap.channel == channel).collect();
+        let found = of_channel.iter().find(|gap| gap.from_id == Some(last));
         let Target { market, symbol } = target;
-        (!is_right)
+        (!is_accounted(&of_channel, last, first))
             .then(|| format!("{market} {symbol} {channel}: {last} to {first}, in the ledger {found:?}"))
     }
 
@@ -356,6 +351,26 @@ impl Auditor<'_> {
             }
         }
     }
+}
+
+/// Whether gaps lead from one id exactly to the other. A hole that was open when the process was killed is one gap, what the
+/// kill added to it the next.
+fn is_accounted(gaps: &[&Gap], last: i64, first: i64) -> bool {
+    let (mut reached, mut looked) = (vec![last], 0);
+    while let Some(&from) = reached.get(looked) {
+        looked += 1;
+        // Nothing lies between.
+        if from == first || from == last && first == last + 1 {
+            return true;
+        }
+        let next = gaps.iter().filter(|gap| gap.from_id == Some(from)).filter_map(|gap| gap.to_id);
+        for to in next.filter(|to| *to > from && *to <= first).collect::<Vec<_>>() {
+            if !reached.contains(&to) {
+                reached.push(to);
+            }
+        }
+    }
+    false
 }
 
 /// Every equation of `/api/v1/sinks` adds up.
@@ -405,6 +420,26 @@ mod tests {
         assert_eq!([10, 11, 13, 14].map(|id| gap.holds(id, 2_000)), [false, true, true, false]);
         let by_time = Gap { from_id: None, to_id: None, ..gap };
         assert_eq!([500, 2_000, 4_000].map(|ms| by_time.holds(12, ms)), [false, true, false]);
+    }
+
+    #[test]
+    fn a_hole_is_one_gap_or_gaps_that_follow_each_other_without_a_record_between() {
+        let gap = |from: i64, to: i64| Gap {
+            channel: "trade".to_owned(),
+            cause: "restart".to_owned(),
+            status: "repaired".to_owned(),
+            from_us: 0,
+            to_us: None,
+            from_id: Some(from),
+            to_id: Some(to),
+            missing: None,
+        };
+        let gaps = [gap(10, 14), gap(10, 13), gap(13, 20), gap(21, 30)];
+        let gaps: Vec<&Gap> = gaps.iter().collect();
+        let accounted = [(10, 14), (10, 13), (10, 20), (5, 6), (21, 30)];
+        assert!(accounted.iter().all(|(last, first)| is_accounted(&gaps, *last, *first)));
+        let wrong = [(10, 15), (10, 30), (11, 14), (20, 30), (5, 7)];
+        assert!(!wrong.iter().any(|(last, first)| is_accounted(&gaps, *last, *first)));
     }
 
     #[test]
