@@ -18,8 +18,8 @@ use crate::{
     directory::{BookCell, BookEntry},
     history::{HistoryActor, HistoryJob, HistorySpec},
     kernel::{
-        ActorId, AskError, ChildSpec, Clock, ControlError, Kind, Overflow, Placement, SpawnError, State,
-        inbox::bounded,
+        ActorId, AskError, ChildSpec, Clock, ControlError, Escalation, Kind, Overflow, Placement, SpawnError,
+        State, Strategy, inbox::bounded,
     },
     limits,
     market_supervisor::MarketSpec,
@@ -291,6 +291,8 @@ impl<'a> Work<'a> {
                 .parent(actor_of_shard(&shard.id).as_str())
                 .placement(Placement::Beside(shard.id.as_str().into()))
                 .required(false)
+                .group(group_of_shard(&shard.id), Strategy::OneForOne)
+                .escalate(Escalation::Parent)
                 .inbox(&inbox);
         let actor = spec.supervisor.spawn_detached(limits::book(child).build())?;
         self.runtime.set_route(planned.idx, outlet);
@@ -336,6 +338,7 @@ impl<'a> Work<'a> {
             ChildSpec::builder(id.as_str(), Kind("stream"), move |life| StreamActor::new(life, spec.clone()))
                 .parent(self.parent().as_str())
                 .placement(Placement::Beside(shard.id.as_str().into()))
+                .group(group_of_shard(&shard.id), Strategy::OneForOne)
                 .inbox(&slot.renewals.1);
         let actor = self.parts.spec.supervisor.spawn_detached(limits::stream(child).build())?;
         slot.actor.store(Some(Arc::new(actor)));
@@ -429,6 +432,11 @@ pub fn market_id(venue: &str, market: &str) -> String {
 
 /// The id of the actor of a shard.
 pub fn actor_of_shard(shard: &str) -> String {
+    format!("shard/{shard}")
+}
+
+/// A shard and its books. Each of them is restarted alone; the group is for operators, who may restart it as a whole.
+fn group_of_shard(shard: &str) -> String {
     format!("shard/{shard}")
 }
 
