@@ -219,6 +219,14 @@ impl Lifeline {
         self.begin(op, Some(tag))
     }
 
+    /// As [`Lifeline::enter_item`] for an operation over many items: from here on the innermost operation is at this one,
+    /// or between two.
+    pub fn item(&self, tag: Option<ItemTag>) {
+        if let Some(op) = locked(&self.0.activity).busy.last_mut() {
+            op.tag = tag;
+        }
+    }
+
     /// Whether this item made two instances panic and must be dropped; counts the refusals.
     #[must_use]
     pub fn refuses(&self, tag: ItemTag) -> bool {
@@ -536,6 +544,10 @@ mod tests {
         {
             let _inner = life.enter_item("inner", ItemTag(7));
             assert_eq!(life.phase(), Phase::Handling { op: "inner", tag: Some(ItemTag(7)) });
+            life.item(Some(ItemTag(8)));
+            assert_eq!(life.phase(), Phase::Handling { op: "inner", tag: Some(ItemTag(8)) });
+            life.item(None);
+            assert_eq!(life.phase(), Phase::Handling { op: "inner", tag: None });
         }
         assert_eq!(life.phase(), Phase::Handling { op: "outer", tag: None });
         drop(outer);

@@ -21,6 +21,7 @@ use fathom_market::{
 use fathom_venues::TradeIds;
 
 mod ledger;
+pub mod poison;
 
 use super::{
     evidence::Evidence,
@@ -34,7 +35,7 @@ use super::{
 use crate::{
     feed::FeedItem,
     history::CaughtUp,
-    kernel::clock::micros,
+    kernel::{Lifeline, clock::micros},
     settings::{BookSettings, DepthSettings},
 };
 
@@ -95,6 +96,8 @@ pub struct BookCore {
     ordinal: rows::Ordinal,
     caught_up: Option<(CaughtUp, InstrumentIdx)>,
     gaps: SharedGaps,
+    /// Told which item is in hand.
+    life: Option<Lifeline>,
 }
 
 /// Where a candle came from.
@@ -156,6 +159,7 @@ impl BookCore {
             last_funding: None,
             ordinal: rows::Ordinal::default(),
             caught_up: None,
+            life: None,
             instrument,
             settings,
             depth,
@@ -195,8 +199,13 @@ impl BookCore {
                 self.last_pulse_us = now_us;
                 self.verifier.heard(now_us);
                 for event in events {
-                    self.on_event(event, actions);
+                    if self.take_up(|| poison::tag_of_event(&event)) {
+                        self.on_event(event, actions);
+                    } else {
+                        self.set_aside(event.body.channel(), event.recv_us);
+                    }
                 }
+                self.put_down();
             }
             FeedItem::Reset { channels, cause } => self.on_reset(&channels, cause, now_us),
             FeedItem::Open { channels } => {
@@ -208,8 +217,13 @@ impl BookCore {
             }
             FeedItem::Candles { candles, asked_us } => {
                 for candle in &candles {
-                    self.on_fetched_candle(candle, asked_us);
+                    if self.take_up(|| poison::tag_of_candle(candle)) {
+                        self.on_fetched_candle(candle, asked_us);
+                    } else {
+                        self.reject(poison::POISONED, 1);
+                    }
                 }
+                self.put_down();
             }
             FeedItem::CaughtUp { timeframe, stored_ms } => {
                 if let Some(open_ms) = stored_ms {
