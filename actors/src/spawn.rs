@@ -7,6 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use fathom_market::{
+    batch::Batch,
+    gap::Gap,
     ids::{Market, VenueId},
     instrument::{Instrument, InstrumentIdx, InstrumentTable},
 };
@@ -31,6 +33,7 @@ use crate::{
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// How long a shard has to take over a plan.
 const RESHAPE_WITHIN: Duration = Duration::from_secs(5);
+const NOT_COLLECTED: &str = "the symbol is not collected any more";
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What the actors of a market are made from.
@@ -179,9 +182,36 @@ impl<'a> Work<'a> {
             }
             self.stop(entry.actor.id()).await?;
             directory.remove_book(book);
+            if idx.and_then(|idx| self.plan.home(idx)).is_none() {
+                self.close_ledger(book);
+            }
             tracing::info!(venue = %book.venue, market = %book.market, symbol = %book.native, "book ended");
         }
         Ok(())
+    }
+
+    /// What is open of a symbol that is not collected any more stays so for good, and is told once.
+    fn close_ledger(&self, book: &Instrument) {
+        let (directory, writer) = (&self.parts.spec.directory, &self.parts.spec.writer);
+        let Some(tracker) = directory.tracker(book.id) else { return };
+        let mut tracker = tracker.lock();
+        tracker.give_up_all(NOT_COLLECTED, self.now_us());
+        let gaps = tracker.take();
+        if gaps.is_empty() {
+            return;
+        }
+        let stored = writer.offer(Batch::of(gaps.iter().map(Gap::row))).is_ok();
+        for gap in gaps {
+            directory.gaps().put(gap.clone());
+            if !stored {
+                // Told when it is collected again; until then the store shows it as it was.
+                tracker.untold(gap);
+            }
+        }
+    }
+
+    fn now_us(&self) -> i64 {
+        self.parts.clock.now_us()
     }
 
     fn is_kept(&self, entry: &BookEntry, idx: InstrumentIdx) -> bool {
@@ -268,7 +298,7 @@ impl<'a> Work<'a> {
         let mut settings = spec.settings.book.clone();
         settings.stale_after += limits::depth_pace(planned.depth);
         let ledger =
-            BookLedger::new(spec.market.venue, &instrument, &settings, self.parts.spec.directory.clone());
+            BookLedger::new(spec.market.venue, &instrument, &settings, spec.directory.clone(), self.now_us());
         let book = BookSpec {
             venue: spec.market.venue,
             instrument,

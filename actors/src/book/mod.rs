@@ -112,12 +112,14 @@ pub struct BookLedger {
 }
 
 impl BookLedger {
-    /// The ledger of an instrument; its gaps are shown on the directory's board.
+    /// The ledger of an instrument; its gaps are shown on the directory's board. One that was collected before goes on
+    /// where its last book ended.
     pub fn new(
         venue: &dyn Venue,
         instrument: &Instrument,
         settings: &BookSettings,
         directory: Arc<Directory>,
+        now_us: i64,
     ) -> Self {
         let rules = GapRules {
             depth: venue.sync_rule(instrument.market),
@@ -125,7 +127,15 @@ impl BookLedger {
             keeps_trades: settings.raw_tables.contains(&fathom_market::table::Table::Trades),
             repair: settings.repair,
         };
-        Self { gaps: SharedGaps::new(GapTracker::new(instrument.id, rules)), directory }
+        let gaps = match directory.tracker(instrument.id) {
+            Some(known) => {
+                known.lock().rejoin(rules, now_us);
+                known
+            }
+            None => SharedGaps::new(GapTracker::new(instrument.id, rules)),
+        };
+        directory.put_tracker(instrument.id, gaps.clone());
+        Self { gaps, directory }
     }
 }
 

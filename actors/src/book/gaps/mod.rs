@@ -10,6 +10,7 @@ mod repair;
 mod tests;
 
 use std::{
+    cmp::max,
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -388,6 +389,37 @@ impl GapTracker {
     /// A later instance begins. Unless the one before ended in order, the rows that had not left it, and the items in its
     /// hands, are lost. Its book is, in any case.
     pub fn resume(&mut self, now_us: i64) {
+        if self.begin_again(now_us) {
+            self.lost(Channel::Depth, GapCause::Restart, now_us);
+        } else {
+            self.lost_all(GapCause::Restart, now_us);
+        }
+    }
+
+    /// A book of the instrument begins where another one ended before, because the symbol was taken out and in again, or
+    /// moved: nothing was heard in between.
+    pub fn rejoin(&mut self, rules: GapRules, now_us: i64) {
+        self.rules = rules;
+        self.begin_again(now_us);
+        self.lost_all(GapCause::Paused, now_us);
+    }
+
+    /// The instrument is not collected any more: nobody will fill what is open.
+    pub fn give_up_all(&mut self, reason: &str, now_us: i64) {
+        self.reopen_filled();
+        while self.next_page().is_some() {
+            self.give_up(reason, now_us);
+        }
+        let holes: Vec<Hole> = self.lanes.values_mut().filter_map(|lane| lane.hole.take()).collect();
+        for mut hole in holes.into_iter().filter(|hole| hole.shown) {
+            hole.gap.to_us.get_or_insert(max(now_us, hole.gap.from_us));
+            settle(&mut hole.gap, GapStatus::Lost, Some(reason.to_owned()), now_us);
+            self.change(hole.gap);
+        }
+    }
+
+    /// Goes back to what is safe. True when the one before ended in order, and so lost nothing.
+    fn begin_again(&mut self, now_us: i64) -> bool {
         let told = std::mem::take(&mut self.told);
         for (id, gap) in told {
             self.changed.entry(id).or_insert(gap);
@@ -395,8 +427,7 @@ impl GapTracker {
         self.reopen_filled();
         self.restart_repairs(now_us);
         if std::mem::take(&mut self.finished) {
-            self.lost(Channel::Depth, GapCause::Restart, now_us);
-            return;
+            return true;
         }
         for lane in self.lanes.values_mut() {
             let Some(safe) = lane.safe.clone() else { continue };
@@ -405,7 +436,7 @@ impl GapTracker {
             }
             lane.last = Some(safe);
         }
-        self.lost_all(GapCause::Restart, now_us);
+        false
     }
 
     /// The rows that filled them are lost.
