@@ -238,6 +238,13 @@ impl BookCore {
                 self.gap(Channel::Depth, GapCause::Sequence, now_us);
                 self.keeper.on_gap(expected, got, now_us);
             }
+            FeedItem::SetBack { channel } => self.on_set_back(channel, now_us),
+            FeedItem::Silent { channels } => {
+                // The ids of the others tell by themselves whether something was missed.
+                for channel in channels.into_iter().filter(|one| ledger::is_without_history(*one)) {
+                    self.gap(channel, GapCause::Silence, now_us);
+                }
+            }
             FeedItem::Unreadable { channel, reason } => {
                 self.reject(reason, 1);
                 self.bars.interrupt();

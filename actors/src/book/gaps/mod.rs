@@ -18,7 +18,7 @@ use std::{
 
 use fathom_market::{
     book::{Link, SyncRule},
-    event::{Channel, SeqIds, TradeKind},
+    event::{Channel, SeqIds, TradeId, TradeKind},
     gap::{Gap, GapCause, GapStatus},
     ids::InstrumentId,
     timeframe::Timeframe,
@@ -246,10 +246,29 @@ impl GapTracker {
         }
     }
 
+    /// The venue set the ids of a channel back: what follows is new, however small its ids are.
+    pub fn ids_set_back(&mut self, channel: Channel) {
+        match channel {
+            Channel::Depth => self.depth_ids_reset(),
+            Channel::Trade => {
+                if let Some(last) = self.lanes.get_mut(&channel).and_then(|lane| lane.last.as_mut()) {
+                    // Further back than any repetition, whatever follows.
+                    last.id = RecordId::Trade(TradeId::Number(u64::MAX));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The venue set its update ids back: what follows is new, however small its ids are.
     pub fn depth_ids_reset(&mut self) {
-        if let Some(last) = self.lanes.get_mut(&Channel::Depth).and_then(|lane| lane.last.as_mut()) {
+        let Some(lane) = self.lanes.get_mut(&Channel::Depth) else { return };
+        if let Some(last) = &mut lane.last {
             last.id = RecordId::Depth(SeqIds { first: 0, last: 0, prev: None });
+        }
+        if let Some(hole) = &mut lane.hole {
+            // Ids before and after cannot be compared.
+            hole.before = None;
         }
     }
 
