@@ -59,6 +59,9 @@ pub enum Unsettled {
     /// An actor did not stop in its time.
     #[error("{0} does not stop")]
     StillThere(ActorId),
+    /// A shard hands over to its next instance; it takes a plan afterwards.
+    #[error("shard {0} hands over to its next instance")]
+    HandingOver(String),
     /// A shard has not taken its plan over.
     #[error("shard {0} has not taken its plan over: {1}")]
     Shard(String, AskError),
@@ -383,7 +386,11 @@ impl<'a> Work<'a> {
         let end = tokio::time::Instant::now() + RESHAPE_WITHIN;
         loop {
             match actor.ask(Reshape, RESHAPE_WITHIN).await {
-                Ok(()) | Err(AskError::Stopped | AskError::Unavailable { .. }) => break,
+                Ok(true) | Err(AskError::Stopped | AskError::Unavailable { .. }) => break,
+                Ok(false) if tokio::time::Instant::now() > end => {
+                    return Err(Unsettled::HandingOver(plan.id.clone()));
+                }
+                Ok(false) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) if tokio::time::Instant::now() > end => {
                     return Err(Unsettled::Shard(plan.id.clone(), error));
                 }

@@ -358,9 +358,9 @@ impl Service for StreamActor {
 }
 
 /// Tells a shard that its plan has changed: streams that are new are subscribed, those that are gone unsubscribed, and the
-/// others are not touched.
+/// others are not touched. False while the shard hands over: it is to be told again afterwards.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub struct Reshape;
 
 fn symbols(plan: &ShardPlan, table: &InstrumentTable) -> Arc<[String]> {
