@@ -190,10 +190,15 @@ impl GapTracker {
             }
             return false;
         }
-        let hole = Hole::new(self.instrument, channel, cause, last, now_us);
+        let mut hole = Hole::new(self.instrument, channel, cause, last, now_us);
+        // A hole that has the name of one under repair, because both follow records of one moment, takes over what that
+        // one has yet to fetch.
+        if let Some(at) = self.repairs.iter().position(|repair| repair.is(&hole.gap.id))
+            && let Some(repair) = self.repairs.remove(at)
+        {
+            repair.pass_on(&mut hole);
+        }
         let shown = hole.shown.then(|| hole.gap.clone());
-        // A hole that begins where one under repair does reaches beyond it.
-        self.repairs.retain(|repair| !repair.is(&hole.gap.id));
         lane.hole = Some(hole);
         if let Some(gap) = shown {
             self.change(gap);
