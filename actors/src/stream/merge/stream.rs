@@ -187,10 +187,11 @@ impl Stream {
         self.goes_back = true;
         match &mut one.back {
             // A repetition begins anew; numbers that were set back grow.
-            Some((since_us, newest)) if at >= *newest => {
+            Some((since_us, newest)) if at > *newest => {
                 *newest = at;
                 event.recv_us - *since_us >= SET_BACK_US
             }
+            Some((_, newest)) if at == *newest => false,
             back => {
                 *back = Some((event.recv_us, at));
                 false

@@ -563,6 +563,9 @@ fn a_clock_that_is_set_back_is_followed_after_a_while_and_repetitions_are_not() 
         for at_ms in (0..60_000).step_by(1000) {
             bench.say(a, [900, 901, 1001], at_ms);
         }
+        for at_ms in (0..60_000).step_by(1000) {
+            bench.says(a, 900, at_ms);
+        }
         assert_eq!(bench.told(), [Opened, Passed(1000), Passed(1001)], "{sort:?}");
         for (id, at_ms) in (10..).zip((60_000..75_000).step_by(1000)) {
             bench.says(a, id, at_ms);
