@@ -128,6 +128,7 @@ struct Life {
     board: Arc<Board>,
     kill: CancellationToken,
     fenced: AtomicBool,
+    held: AtomicBool,
     beat: AtomicI64,
     fresh: AtomicI64,
     ready_at: AtomicI64,
@@ -164,6 +165,7 @@ impl Lifeline {
             board,
             kill: CancellationToken::new(),
             fenced: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             beat: AtomicI64::new(now),
             fresh: AtomicI64::new(now),
             ready_at: AtomicI64::new(0),
@@ -276,6 +278,12 @@ impl Lifeline {
         self.0.fenced.load(SeqCst)
     }
 
+    /// Whether the instance is asked to stop because an operator pauses the actor.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.held.load(SeqCst)
+    }
+
     /// Whether an instance before this one still works, and stops once this one calls [`Lifeline::took_over`].
     #[must_use]
     pub fn has_predecessor(&self) -> bool {
@@ -377,6 +385,10 @@ impl Lifeline {
             waiting.remove(0);
         }
         waiting.push(cx.waker().clone());
+    }
+
+    pub(crate) fn hold(&self) {
+        self.0.held.store(true, SeqCst);
     }
 
     pub(crate) fn stopping(&self) {

@@ -92,6 +92,9 @@ impl Step<'_> {
     fn up(&mut self, cell: &mut Cell) {
         if cell.wanted != Wanted::Up {
             let mode = if cell.kill_now { RestartMode::Kill } else { RestartMode::Graceful };
+            if let Some(life) = cell.life().filter(|_| cell.wanted == Wanted::Paused) {
+                life.hold();
+            }
             return self.end(cell, mode);
         }
         if let Some(silent) = self.silence(cell) {

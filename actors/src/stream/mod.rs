@@ -339,7 +339,8 @@ impl Service for StreamActor {
     fn on_handover(&mut self, _: &mut Context<Self>) {}
 
     fn on_drain(&mut self, ctx: &mut Context<Self>) {
-        self.close_all("shard_stopped", ctx);
+        let cause = if self.life.is_held() { "shard_paused" } else { "shard_stopped" };
+        self.close_all(cause, ctx);
         if !self.life.is_succeeded() {
             self.publish();
         }

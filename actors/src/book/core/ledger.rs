@@ -203,7 +203,7 @@ const fn cause_of_book(cause: Cause) -> GapCause {
         Cause::Refused(_) | Cause::Unreadable => GapCause::Unreadable,
         Cause::BufferOverflow | Cause::UpdatesLost => GapCause::Overflow,
         Cause::Silent | Cause::Disagrees => GapCause::Silence,
-        Cause::Operator => GapCause::Paused,
+        Cause::Operator => GapCause::Operator,
         Cause::Start
         | Cause::Synced
         | Cause::SnapshotTooOld

@@ -85,6 +85,8 @@ pub struct BookCore {
     last_boundary_ms: i64,
     last_pulse_us: i64,
     depth_open_us: Option<i64>,
+    /// Its shard is paused by an operator: nothing is asked of the venue in its place.
+    is_held: bool,
     /// True while the depth stream was found dead and has not spoken since: a snapshot would be live only in name.
     depth_is_dead: bool,
     renewed_us: i64,
@@ -151,6 +153,7 @@ impl BookCore {
             last_boundary_ms: boundary_before(now_us),
             last_pulse_us: now_us,
             depth_open_us: None,
+            is_held: false,
             depth_is_dead: false,
             renewed_us: 0,
             synced_us: 0,
@@ -212,6 +215,7 @@ impl BookCore {
                 // Said again with every pulse, for one that has missed it.
                 if channels.contains(&Channel::Depth) && self.depth_open_us.is_none() {
                     self.depth_open_us = Some(now_us);
+                    self.is_held = false;
                     self.polling.opened();
                 }
             }
@@ -271,6 +275,7 @@ impl BookCore {
             self.gap(*channel, ledger::cause_of_reset(cause), now_us);
         }
         if channels.contains(&Channel::Depth) {
+            self.is_held = ledger::cause_of_reset(cause) == GapCause::Paused;
             self.depth_open_us = None;
             self.depth_is_dead = false;
             self.keeper.reset(Cause::Disconnected, now_us);
