@@ -9,7 +9,7 @@ use std::sync::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use fathom_market::{
-    ids::{Market, Scope, VenueId},
+    ids::{InstrumentId, Market, Scope, VenueId},
     instrument::{Instrument, InstrumentTable},
     sample::{DepthSample, SampleState},
     table::CategorySnapshotRow,
@@ -17,7 +17,7 @@ use fathom_market::{
 use fathom_venues::planner::MarketPlan;
 
 use crate::{
-    book::BookActor,
+    book::{BookActor, gaps::SharedGaps},
     gaps::{GapBoard, Recall},
     kernel::ActorRef,
     latency::Latency,
@@ -122,6 +122,7 @@ pub struct Directory {
     shards: DashMap<Box<str>, Arc<ArcSwap<ShardStatus>>>,
     latest: DashMap<(Scope, Market, Box<str>), LatestCategory>,
     gaps: GapBoard,
+    trackers: DashMap<InstrumentId, SharedGaps>,
     applied: Arc<Latency>,
     recall: Recall,
 }
@@ -130,6 +131,16 @@ impl Directory {
     /// The gaps that are open, and the last ones that were closed.
     pub const fn gaps(&self) -> &GapBoard {
         &self.gaps
+    }
+
+    /// What an instrument that is or was collected may have missed.
+    pub fn tracker(&self, instrument: InstrumentId) -> Option<SharedGaps> {
+        self.trackers.get(&instrument).map(|tracker| tracker.clone())
+    }
+
+    /// Enters the tracker of an instrument; it stays when the symbol is taken out, for it may come again.
+    pub fn put_tracker(&self, instrument: InstrumentId, tracker: SharedGaps) {
+        self.trackers.insert(instrument, tracker);
     }
 
     /// From the read of a socket until its book has what was read.

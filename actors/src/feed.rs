@@ -43,6 +43,16 @@ pub enum FeedItem {
         /// The id that came.
         got: u64,
     },
+    /// The venue set the ids or the clock of a channel back; what follows is new, however small its ids are.
+    SetBack {
+        /// The channel.
+        channel: Channel,
+    },
+    /// Channels were found silent on an open line, and are subscribed again.
+    Silent {
+        /// The channels of this instrument.
+        channels: Vec<Channel>,
+    },
     /// A record of a channel could not be read; for depth, the book has a hole.
     Unreadable {
         /// The channel.

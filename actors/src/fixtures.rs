@@ -245,7 +245,13 @@ impl BookBench {
             board: board.clone(),
             cell: cell.clone(),
             applied: Arc::default(),
-            ledger: BookLedger::new(binance(), instrument, &settings, directory.clone()),
+            ledger: BookLedger::new(
+                binance(),
+                instrument,
+                &settings,
+                directory.clone(),
+                world.clock.now_us(),
+            ),
             settings,
             depth: depth_settings(),
         };

@@ -7,6 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use fathom_market::{
+    batch::Batch,
+    gap::Gap,
     ids::{Market, VenueId},
     instrument::{Instrument, InstrumentIdx, InstrumentTable},
 };
@@ -18,8 +20,8 @@ use crate::{
     directory::{BookCell, BookEntry},
     history::{HistoryActor, HistoryJob, HistorySpec},
     kernel::{
-        ActorId, AskError, ChildSpec, Clock, ControlError, Kind, Overflow, Placement, SpawnError, State,
-        inbox::bounded,
+        ActorId, AskError, ChildSpec, Clock, ControlError, Escalation, Kind, Overflow, Placement, SpawnError,
+        State, Strategy, inbox::bounded,
     },
     limits,
     market_supervisor::MarketSpec,
@@ -31,6 +33,7 @@ use crate::{
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// How long a shard has to take over a plan.
 const RESHAPE_WITHIN: Duration = Duration::from_secs(5);
+const NOT_COLLECTED: &str = "the symbol is not collected any more";
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What the actors of a market are made from.
@@ -56,6 +59,9 @@ pub enum Unsettled {
     /// An actor did not stop in its time.
     #[error("{0} does not stop")]
     StillThere(ActorId),
+    /// A shard hands over to its next instance; it takes a plan afterwards.
+    #[error("shard {0} hands over to its next instance")]
+    HandingOver(String),
     /// A shard has not taken its plan over.
     #[error("shard {0} has not taken its plan over: {1}")]
     Shard(String, AskError),
@@ -179,9 +185,36 @@ impl<'a> Work<'a> {
             }
             self.stop(entry.actor.id()).await?;
             directory.remove_book(book);
+            if idx.and_then(|idx| self.plan.home(idx)).is_none() {
+                self.close_ledger(book);
+            }
             tracing::info!(venue = %book.venue, market = %book.market, symbol = %book.native, "book ended");
         }
         Ok(())
+    }
+
+    /// What is open of a symbol that is not collected any more stays so for good, and is told once.
+    fn close_ledger(&self, book: &Instrument) {
+        let (directory, writer) = (&self.parts.spec.directory, &self.parts.spec.writer);
+        let Some(tracker) = directory.tracker(book.id) else { return };
+        let mut tracker = tracker.lock();
+        tracker.give_up_all(NOT_COLLECTED, self.now_us());
+        let gaps = tracker.take();
+        if gaps.is_empty() {
+            return;
+        }
+        let stored = writer.offer(Batch::of(gaps.iter().map(Gap::row))).is_ok();
+        for gap in gaps {
+            directory.gaps().put(gap.clone());
+            if !stored {
+                // Told when it is collected again; until then the store shows it as it was.
+                tracker.untold(gap);
+            }
+        }
+    }
+
+    fn now_us(&self) -> i64 {
+        self.parts.clock.now_us()
     }
 
     fn is_kept(&self, entry: &BookEntry, idx: InstrumentIdx) -> bool {
@@ -268,7 +301,7 @@ impl<'a> Work<'a> {
         let mut settings = spec.settings.book.clone();
         settings.stale_after += limits::depth_pace(planned.depth);
         let ledger =
-            BookLedger::new(spec.market.venue, &instrument, &settings, self.parts.spec.directory.clone());
+            BookLedger::new(spec.market.venue, &instrument, &settings, spec.directory.clone(), self.now_us());
         let book = BookSpec {
             venue: spec.market.venue,
             instrument,
@@ -291,6 +324,8 @@ impl<'a> Work<'a> {
                 .parent(actor_of_shard(&shard.id).as_str())
                 .placement(Placement::Beside(shard.id.as_str().into()))
                 .required(false)
+                .group(group_of_shard(&shard.id), Strategy::OneForOne)
+                .escalate(Escalation::Parent)
                 .inbox(&inbox);
         let actor = spec.supervisor.spawn_detached(limits::book(child).build())?;
         self.runtime.set_route(planned.idx, outlet);
@@ -336,6 +371,7 @@ impl<'a> Work<'a> {
             ChildSpec::builder(id.as_str(), Kind("stream"), move |life| StreamActor::new(life, spec.clone()))
                 .parent(self.parent().as_str())
                 .placement(Placement::Beside(shard.id.as_str().into()))
+                .group(group_of_shard(&shard.id), Strategy::OneForOne)
                 .inbox(&slot.renewals.1);
         let actor = self.parts.spec.supervisor.spawn_detached(limits::stream(child).build())?;
         slot.actor.store(Some(Arc::new(actor)));
@@ -350,7 +386,11 @@ impl<'a> Work<'a> {
         let end = tokio::time::Instant::now() + RESHAPE_WITHIN;
         loop {
             match actor.ask(Reshape, RESHAPE_WITHIN).await {
-                Ok(()) | Err(AskError::Stopped | AskError::Unavailable { .. }) => break,
+                Ok(true) | Err(AskError::Stopped | AskError::Unavailable { .. }) => break,
+                Ok(false) if tokio::time::Instant::now() > end => {
+                    return Err(Unsettled::HandingOver(plan.id.clone()));
+                }
+                Ok(false) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) if tokio::time::Instant::now() > end => {
                     return Err(Unsettled::Shard(plan.id.clone(), error));
                 }
@@ -429,6 +469,11 @@ pub fn market_id(venue: &str, market: &str) -> String {
 
 /// The id of the actor of a shard.
 pub fn actor_of_shard(shard: &str) -> String {
+    format!("shard/{shard}")
+}
+
+/// A shard and its books. Each of them is restarted alone; the group is for operators, who may restart it as a whole.
+fn group_of_shard(shard: &str) -> String {
     format!("shard/{shard}")
 }
 

@@ -20,8 +20,8 @@ use crate::{
     directory::Directory,
     fanout::{Fanout, LiveEvents},
     kernel::{
-        ActorRef, ChildSpec, Clock, Control, Kernel, KernelConfig, Kind, NoSystem, Outlet, Overflow,
-        Placement, ShutdownReport, SpawnError, Supervisor, inbox::bounded,
+        ActorRef, ChildSpec, Clock, Control, Escalation, Kernel, KernelConfig, Kind, NoSystem, Outlet,
+        Overflow, Placement, ShutdownReport, SpawnError, Supervisor, inbox::bounded,
     },
     limits,
     market_supervisor::{MarketSpec, MarketSupervisor},
@@ -129,7 +129,8 @@ impl MarketSystem {
                 MarketSupervisor::new(life, spec.clone())
             })
             // It reads megabytes of listings now and then, which no shard has to wait for.
-            .placement(Placement::Dedicated);
+            .placement(Placement::Dedicated)
+            .escalate(Escalation::Below);
             supervisor.spawn_detached(limits::service(child).build())?;
         }
         Ok(Self {

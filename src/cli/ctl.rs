@@ -106,12 +106,112 @@ enum CtlCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Close a shard's sockets, or stop any actor, until it is resumed; followed to its end.
+    Pause(Named),
+    /// Let a paused shard or actor go on, and follow it to its end.
+    Resume(Named),
+    /// Keep an actor down until it is lifted, and follow it to its end.
+    Quarantine(Named),
+    /// Let an actor up that is quarantined, with those who were kept down because of it.
+    Lift(Named),
+    /// The gap ledger, the newest first.
+    Gaps(GapFilter),
+    /// The stores and what became of every row, or one of them.
+    Sinks {
+        /// Sink id, such as `store`.
+        id: Option<String>,
+    },
+    /// The rows that a store refused, with its words.
+    Quarantined {
+        /// Sink id.
+        #[arg(default_value = "store")]
+        sink: String,
+        /// Only those of this table.
+        #[arg(long)]
+        table: Option<String>,
+        /// So many at most.
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// Offer refused rows to the store again, once the cause is gone.
+    Resend {
+        /// Only this row; all of them without it.
+        row: Option<u64>,
+        /// Sink id.
+        #[arg(long, default_value = "store")]
+        sink: String,
+    },
     /// The last writing calls.
     Audit {
         /// So many at most.
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
+}
+
+/// A shard or an actor that something is done with.
+#[derive(Debug, Args)]
+struct Named {
+    /// Shard id, or actor id.
+    id: String,
+    /// Why, for the log.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+impl Named {
+    /// Actors have paths, shards have not; a bare name such as `writer` is tried as a shard first.
+    fn kinds(&self) -> &'static [&'static str] {
+        if self.id.contains('/') { &["actors"] } else { &["shards", "actors"] }
+    }
+}
+
+/// Which gaps are meant; all of them without it.
+#[derive(Debug, Default, Args)]
+struct GapFilter {
+    /// `open`, `none_missed`, `resynced`, `repaired` or `lost`.
+    #[arg(long)]
+    status: Option<String>,
+    /// Only this venue.
+    #[arg(long)]
+    venue: Option<String>,
+    /// Only this market: `spot` or `futures`.
+    #[arg(long)]
+    market: Option<String>,
+    /// Only this symbol.
+    #[arg(long)]
+    symbol: Option<String>,
+    /// Such as `trade`, `depth` or `candle:1m`.
+    #[arg(long)]
+    channel: Option<String>,
+    /// Such as `disconnect` or `restart`.
+    #[arg(long)]
+    cause: Option<String>,
+    /// From this time on, milliseconds UTC.
+    #[arg(long)]
+    from: Option<i64>,
+    /// Up to this time, milliseconds UTC.
+    #[arg(long)]
+    to: Option<i64>,
+    /// So many at most.
+    #[arg(long)]
+    limit: Option<u32>,
+}
+
+impl GapFilter {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let words = [
+            ("status", &self.status),
+            ("venue", &self.venue),
+            ("market", &self.market),
+            ("symbol", &self.symbol),
+            ("channel", &self.channel),
+            ("cause", &self.cause),
+        ];
+        let words = words.into_iter().filter_map(|(name, word)| Some((name, word.clone()?)));
+        let times = [("from", self.from), ("to", self.to), ("limit", self.limit.map(i64::from))];
+        words.chain(times.into_iter().filter_map(|(name, at)| Some((name, at?.to_string())))).collect()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -226,6 +326,30 @@ impl Client {
                 let body = json!({ "reason": reason });
                 self.follow(self.post(&format!("/api/v1/streams/{stream}/resync"), &body).await?).await
             }
+            CtlCommand::Pause(named) => {
+                self.change(reqwest::Method::PUT, named.kinds(), named, "pause").await
+            }
+            CtlCommand::Resume(named) => {
+                self.change(reqwest::Method::PUT, named.kinds(), named, "resume").await
+            }
+            CtlCommand::Quarantine(named) => {
+                self.change(reqwest::Method::PUT, &["actors"], named, "quarantine").await
+            }
+            CtlCommand::Lift(named) => {
+                self.change(reqwest::Method::DELETE, &["actors"], named, "quarantine").await
+            }
+            CtlCommand::Gaps(filter) => self.query("/api/v1/gaps", &filter.query()).await,
+            CtlCommand::Sinks { id: Some(id) } => self.get(&format!("/api/v1/sinks/{id}")).await,
+            CtlCommand::Sinks { id: None } => self.get("/api/v1/sinks").await,
+            CtlCommand::Quarantined { sink, table, limit } => {
+                let limit = limit.map(|limit| ("limit", limit.to_string()));
+                let query: Vec<_> = table.iter().map(|table| ("table", table.clone())).chain(limit).collect();
+                self.query(&format!("/api/v1/sinks/{sink}/quarantine"), &query).await
+            }
+            CtlCommand::Resend { row, sink } => {
+                let row = row.map(|row| format!("/{row}")).unwrap_or_default();
+                self.post(&format!("/api/v1/sinks/{sink}/quarantine{row}/resend"), &json!({})).await
+            }
             CtlCommand::Audit { limit } => self.get(&format!("/api/v1/audit?limit={limit}")).await,
         }
     }
@@ -247,6 +371,35 @@ impl Client {
             }
         }
         self.follow(outcome?).await
+    }
+
+    /// Does something with a shard or an actor and follows it.
+    async fn change(
+        &self,
+        method: reqwest::Method,
+        kinds: &[&str],
+        named: &Named,
+        verb: &str,
+    ) -> anyhow::Result<Value> {
+        let mut outcome = Err(anyhow::anyhow!("{} is neither a shard nor an actor", named.id));
+        for kind in kinds {
+            let url = format!("{}/api/v1/{kind}/{}/{verb}", self.url, named.id);
+            let body = json!({ "reason": named.reason }).to_string();
+            let request = self.http.request(method.clone(), url).header("content-type", "application/json");
+            outcome = self.send(request.body(body)).await;
+            if !outcome.as_ref().is_err_and(is_not_found) {
+                break;
+            }
+        }
+        self.follow(outcome?).await
+    }
+
+    async fn query(&self, path: &str, query: &[(&'static str, String)]) -> anyhow::Result<Value> {
+        let mut url = reqwest::Url::parse(&format!("{}{path}", self.url)).context("address")?;
+        for (name, value) in query {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        self.send(self.http.get(url)).await
     }
 
     fn symbols(&self, symbol: Option<&str>, reach: &Where) -> anyhow::Result<reqwest::Url> {
@@ -326,4 +479,104 @@ struct Refused {
 
 fn is_not_found(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use clap::Parser;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CtlArgs,
+    }
+
+    /// Answers every call; shards are not known, operations are done. Gives the calls as they came.
+    #[allow(clippy::disallowed_methods, reason = "the server of a test ends with its runtime")]
+    async fn service() -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let kept = calls.clone();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut text = Vec::new();
+                while !is_whole(&text) && socket.read_buf(&mut text).await.is_ok_and(|read| read > 0) {}
+                let text = String::from_utf8(text).unwrap();
+                let (head, body) = text.split_once("\r\n\r\n").unwrap();
+                let call = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
+                let (status, answer) = match call.as_str() {
+                    call if call.contains("/shards/writer") => (404, "{}"),
+                    call if call.contains("/operations/") => (200, r#"{"id":"op-1","state":"done"}"#),
+                    _ => (200, r#"{"operation":{"id":"op-1"}}"#),
+                };
+                kept.lock().unwrap().push(format!("{call} {body}").trim_end().to_owned());
+                let length = answer.len();
+                let answer = format!(
+                    "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{answer}"
+                );
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (url, calls)
+    }
+
+    fn is_whole(text: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(text);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        body.len() >= length.unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn verbs_call_what_they_name() {
+        fathom_transport::install_provider();
+        let (url, calls) = service().await;
+        let done = "GET /api/v1/operations/op-1";
+        let expected: [(&str, &[&str]); 10] = [
+            (
+                "pause binance-spot-high-0 --reason x",
+                &[r#"PUT /api/v1/shards/binance-spot-high-0/pause {"reason":"x"}"#, done],
+            ),
+            (
+                "resume writer",
+                &[
+                    r#"PUT /api/v1/shards/writer/resume {"reason":""}"#,
+                    r#"PUT /api/v1/actors/writer/resume {"reason":""}"#,
+                    done,
+                ],
+            ),
+            (
+                "quarantine book/a/spot/B",
+                &[r#"PUT /api/v1/actors/book/a/spot/B/quarantine {"reason":""}"#, done],
+            ),
+            (
+                "lift book/a/spot/B",
+                &[r#"DELETE /api/v1/actors/book/a/spot/B/quarantine {"reason":""}"#, done],
+            ),
+            (
+                "gaps --status open --channel candle:1m --limit 5",
+                &["GET /api/v1/gaps?status=open&channel=candle%3A1m&limit=5"],
+            ),
+            ("sinks", &["GET /api/v1/sinks"]),
+            ("sinks store", &["GET /api/v1/sinks/store"]),
+            ("quarantined --table trades", &["GET /api/v1/sinks/store/quarantine?table=trades"]),
+            ("resend 17", &["POST /api/v1/sinks/store/quarantine/17/resend {}"]),
+            ("resend", &["POST /api/v1/sinks/store/quarantine/resend {}"]),
+        ];
+        for (line, expected) in expected {
+            let words = ["ctl", "--url", &url].into_iter().chain(line.split(' '));
+            let Line { args } = Line::try_parse_from(words).unwrap();
+            Client::new(&args).unwrap().obey(&args.command).await.unwrap();
+            assert_eq!(std::mem::take(&mut *calls.lock().unwrap()), expected, "{line}");
+        }
+    }
 }

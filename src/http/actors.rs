@@ -158,14 +158,22 @@ async fn history(state: Shared, id: Path<String>) -> Answer {
 struct Exceptions<'a> {
     id: &'a str,
     exceptions: Vec<GenerationRecord>,
+    /// Items that made it panic twice and are set aside from then on.
+    set_aside: Vec<String>,
+    /// How often one of them came again and was not worked on.
+    set_aside_total: u64,
 }
 
 /// The last ends that were faults, the newest first.
 async fn exceptions(state: Shared, id: Path<String>, params: Params) -> Answer {
     let max = params.int("max", 1..=MAX_EXCEPTIONS)?.unwrap_or(20).unsigned_abs() as usize;
-    let records = state.system.control().history(&ActorId::from(id.as_str())).ok_or_else(|| unknown(&id))?;
+    let actor = ActorId::from(id.as_str());
+    let control = state.system.control();
+    let records = control.history(&actor).ok_or_else(|| unknown(&id))?;
+    let progress = control.actor(&actor).ok_or_else(|| unknown(&id))?.progress;
     let exceptions = records.into_iter().rev().filter(is_fault).take(max).collect();
-    ok(&Exceptions { id: &id, exceptions })
+    let (set_aside, set_aside_total) = (progress.poison, progress.refused_total);
+    ok(&Exceptions { id: &id, exceptions, set_aside, set_aside_total })
 }
 
 fn is_fault(record: &GenerationRecord) -> bool {

@@ -8,7 +8,10 @@ use fathom_market::{
 
 use super::*;
 use crate::{
-    book::polling::PollRules,
+    book::{
+        core::poison::{POISONED, testing},
+        polling::PollRules,
+    },
     fixtures::{BookBench, LONG, MINUTE_MS, MINUTE_US, S, World, book_settings, instrument, level},
     kernel::{Inject, testkit::eventually},
 };
@@ -261,4 +264,57 @@ async fn a_book_without_its_line_is_polled_and_served_as_polled() {
     bench.sync(51).await;
     assert!(eventually(LONG, || job.reply.is_closed()).await, "nobody waits for the poll");
     bench.sees(|detail| detail.book_state == "live" && detail.polled == 1).await;
+}
+
+impl Bench {
+    async fn reaches(&self, generation: u64) {
+        let now = || self.world.control.actor(&self.book.id).unwrap();
+        let there = || {
+            self.world.time.advance(Duration::from_millis(1));
+            now().generation == generation
+        };
+        assert!(eventually(LONG, there).await, "{:?}", now());
+    }
+}
+
+#[actix_rt::test]
+async fn an_item_that_panics_twice_is_set_aside_and_its_book_loads_anew() {
+    let bench = Bench::live().await;
+    let ids = SeqIds { first: 770_001, last: 770_001, prev: None };
+    let body = Body::Delta(BookDelta { ids, bids: vec![level(9998, 7)], asks: vec![] });
+    let poisoned = Event { instrument: InstrumentIdx(0), event_us: None, sent_us: None, recv_us: 1, body };
+    testing::poison_event(&poisoned);
+    for generation in [2, 3] {
+        bench.feed(FeedItem::Events(vec![poisoned.clone()]));
+        bench.reaches(generation).await;
+    }
+    bench.feed(FeedItem::Open { channels: vec![Channel::Depth] });
+    bench.sync(20).await;
+    bench.feed(FeedItem::Events(vec![poisoned]));
+    bench.sees(|detail| detail.rejects.get(POISONED) == Some(&1) && detail.cause == "unreadable").await;
+    let gap = |gap: &fathom_market::gap::Gap| (gap.channel.clone(), gap.cause.as_str());
+    let gaps = || bench.book.directory.gaps().open().iter().map(gap).collect::<Vec<_>>();
+    assert!(eventually(LONG, || gaps().contains(&("depth".into(), "unreadable"))).await, "{:?}", gaps());
+    let actor = bench.world.control.actor(&bench.book.id).unwrap();
+    assert_eq!((actor.generation, actor.progress.refused_total, actor.progress.poison.len()), (3, 1, 1));
+}
+
+#[actix_rt::test]
+async fn an_answer_that_panics_twice_is_set_aside_and_asked_for_again() {
+    let bench = Bench::new().await;
+    let body = SNAPSHOT.replace("99.98", "98.76").into_bytes();
+    testing::poison_answer(&body);
+    let answer = || RestAnswer { status: 200, retry_after: None, body: body.clone() };
+    for generation in [2, 3] {
+        bench.delta(13);
+        bench.asked().await.reply.send(Ok(answer())).unwrap();
+        bench.reaches(generation).await;
+    }
+    bench.delta(13);
+    bench.asked().await.reply.send(Ok(answer())).unwrap();
+    bench.sees(|detail| detail.rejects.get(POISONED) == Some(&1)).await;
+    let job = bench.asked_in_time().await;
+    job.reply.send(Ok(RestAnswer { status: 200, retry_after: None, body: SNAPSHOT.into() })).unwrap();
+    assert!(eventually(LONG, || bench.state() == SampleState::Live).await, "{:?}", bench.state());
+    assert_eq!(bench.world.control.actor(&bench.book.id).unwrap().generation, 3);
 }

@@ -47,7 +47,7 @@ use tokio::sync::oneshot;
 pub use self::probes::CorruptLevel;
 pub use self::probes::Verification;
 use self::{
-    core::{Action, BookCore},
+    core::{Action, BookCore, poison::tag_of_answer},
     gaps::{GapRules, GapTracker, SharedGaps},
     probes::Probes,
 };
@@ -112,12 +112,14 @@ pub struct BookLedger {
 }
 
 impl BookLedger {
-    /// The ledger of an instrument; its gaps are shown on the directory's board.
+    /// The ledger of an instrument; its gaps are shown on the directory's board. One that was collected before goes on
+    /// where its last book ended.
     pub fn new(
         venue: &dyn Venue,
         instrument: &Instrument,
         settings: &BookSettings,
         directory: Arc<Directory>,
+        now_us: i64,
     ) -> Self {
         let rules = GapRules {
             depth: venue.sync_rule(instrument.market),
@@ -125,7 +127,15 @@ impl BookLedger {
             keeps_trades: settings.raw_tables.contains(&fathom_market::table::Table::Trades),
             repair: settings.repair,
         };
-        Self { gaps: SharedGaps::new(GapTracker::new(instrument.id, rules)), directory }
+        let gaps = match directory.tracker(instrument.id) {
+            Some(known) => {
+                known.lock().rejoin(rules, now_us);
+                known
+            }
+            None => SharedGaps::new(GapTracker::new(instrument.id, rules)),
+        };
+        directory.put_tracker(instrument.id, gaps.clone());
+        Self { gaps, directory }
     }
 }
 
@@ -188,7 +198,8 @@ impl BookActor {
         let mut core =
             BookCore::new(spec.instrument.clone(), rule, spec.settings.clone(), spec.depth.clone(), now_us)
                 .catching_up(spec.caught_up.clone(), spec.idx)
-                .tracking(spec.ledger.gaps.clone());
+                .tracking(spec.ledger.gaps.clone())
+                .guarded(life.clone());
         core.outbox().attach(spec.writer.account().clone());
         let core = probes::verifiable(core, &spec);
         Self { life, spec, core, fetch: None, probes: Probes::default(), repair: None, ticks: 0 }
@@ -328,12 +339,26 @@ impl BookActor {
         self.tend_snapshot(now_us, ctx);
     }
 
+    /// An answer to be worked on within the present operation; one that made two instances panic is set aside.
+    fn take_answer(&mut self, answer: Option<Answer>) -> Result<RestAnswer, String> {
+        let answer = answer.ok_or("the request was dropped")?.map_err(|error| error.to_string())?;
+        let tag = tag_of_answer(&answer.body);
+        if self.life.refuses(tag) {
+            self.core.answer_set_aside();
+            return Err("the answer made the actor panic again and again".to_owned());
+        }
+        self.life.item(Some(tag));
+        #[cfg(test)]
+        core::poison::testing::break_on(tag);
+        Ok(answer)
+    }
+
     fn read_snapshot(
-        &self,
+        &mut self,
         limit: usize,
         answer: Option<Answer>,
     ) -> Result<fathom_market::event::BookSnapshot, String> {
-        let answer = answer.ok_or("the request was dropped")?.map_err(|error| error.to_string())?;
+        let answer = self.take_answer(answer)?;
         self.spec
             .venue
             .parse_snapshot(&self.spec.instrument, limit, &answer)

@@ -33,6 +33,8 @@ pub(super) struct Probes {
 pub struct Verification {
     /// When it was last found to be the same.
     pub verified_us: Option<i64>,
+    /// The same in milliseconds UTC.
+    pub verified_at: Option<i64>,
     /// How: `rest_diff`, a REST snapshot aligned by its sequence.
     pub verified_by: Option<&'static str>,
     /// Why it is never compared.
@@ -55,6 +57,7 @@ pub(super) fn verification(verifier: &Verifier) -> Verification {
     let counts = verifier.counts();
     Verification {
         verified_us: verifier.verified_us(),
+        verified_at: verifier.verified_us().map(|us| us / 1000),
         verified_by: verifier.verified_us().map(|_| "rest_diff"),
         verify_skipped: verifier.skipped(),
         verifications: counts.verifications,

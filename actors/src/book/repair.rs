@@ -51,11 +51,11 @@ impl BookActor {
     }
 
     fn read_trades(
-        &self,
+        &mut self,
         answer: Option<Answer>,
         now_us: i64,
     ) -> Result<Vec<fathom_market::event::Event>, String> {
-        let answer = answer.ok_or("the request was dropped")?.map_err(|error| error.to_string())?;
+        let answer = self.take_answer(answer)?;
         let parsed = self.spec.venue.parse_trades(&self.spec.instrument, self.spec.idx, &answer, now_us);
         let parsed = parsed.map_err(|error| error.to_string())?;
         for rejected in parsed.rejected.iter().take(3) {

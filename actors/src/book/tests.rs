@@ -903,3 +903,53 @@ fn a_quote_that_depth_leaves_behind_renews_the_quotes() {
     assert!(asked.iter().all(|action| *action == Action::Renew(Channel::Quote)));
     assert_eq!(bench.state().0, BookState::Live, "the book is not to blame");
 }
+
+fn open_gaps(core: &mut BookCore) -> Vec<(String, &'static str, &'static str)> {
+    let mut gaps: Vec<_> =
+        core.ledger().into_iter().map(|gap| (gap.channel, gap.cause.as_str(), gap.status.as_str())).collect();
+    gaps.sort();
+    gaps
+}
+
+#[test]
+fn what_was_missed_in_a_silence_that_was_healed_is_in_the_ledger() {
+    let mut bench = Bench::live();
+    let quote = |bench: &mut Bench, id| {
+        let body = Body::Quote(Quote { update_id: Some(id), bid: level(9999, 1), ask: level(10_001, 1) });
+        bench.event(None, body);
+    };
+    quote(&mut bench, 12);
+    open_gaps(&mut bench.core);
+    bench.item(FeedItem::Silent { channels: vec![Channel::Quote, Channel::Depth, Channel::Trade] });
+    let gap = |status| vec![("quote".to_owned(), "silence", status)];
+    assert_eq!(open_gaps(&mut bench.core), gap("open"), "ids tell of the others");
+    assert_eq!(bench.core.keeper().state(), BookState::Live);
+    bench.now += S;
+    quote(&mut bench, 13);
+    assert_eq!(open_gaps(&mut bench.core), gap("lost"));
+}
+
+#[test]
+fn ids_that_were_set_back_make_the_book_load_anew_and_open_a_gap() {
+    let mut bench = Bench::live();
+    open_gaps(&mut bench.core);
+    bench.item(FeedItem::SetBack { channel: Channel::Depth });
+    assert_eq!(bench.core.keeper().state(), BookState::Syncing);
+    assert_eq!(open_gaps(&mut bench.core), [("depth".to_owned(), "sequence", "open")]);
+    assert_eq!(bench.core.rejects()["set_back"], 1);
+    bench.delta(3, 4, &[(9999, 1000)], &[]);
+    assert!(bench.snapshot(2));
+    assert_eq!(open_gaps(&mut bench.core), [("depth".to_owned(), "sequence", "resynced")]);
+}
+
+#[test]
+fn what_an_operator_does_has_its_own_words_in_the_ledger() {
+    let mut bench = Bench::live();
+    open_gaps(&mut bench.core);
+    bench.core.resync(bench.now);
+    assert_eq!(open_gaps(&mut bench.core), [("depth".to_owned(), "operator", "open")]);
+    let mut bench = Bench::live();
+    open_gaps(&mut bench.core);
+    bench.item(FeedItem::Reset { channels: vec![Channel::Depth], cause: "shard_paused" });
+    assert_eq!(open_gaps(&mut bench.core), [("depth".to_owned(), "paused", "open")]);
+}

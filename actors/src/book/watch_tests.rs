@@ -288,3 +288,24 @@ fn a_look_ends_with_the_life_of_its_book() {
     assert_eq!(bench.core.wants_verification(bench.now), None, "it is not live");
     assert_eq!(bench.core.verifier().counts().verifications, 0);
 }
+
+#[test]
+fn a_book_of_a_paused_shard_asks_nobody_until_the_shard_goes_on() {
+    let polls = |bench: &mut Bench| {
+        let mut polls = 0;
+        for _ in 0..60 {
+            bench.now += S;
+            bench.item(FeedItem::Pulse);
+            polls += usize::from(bench.core.wants_poll(bench.now).is_some());
+        }
+        polls
+    };
+    for (cause, expected) in [("connection_lost", true), ("shard_paused", false)] {
+        let mut bench = Bench::new();
+        bench.item(FeedItem::Reset { channels: vec![Channel::Depth], cause });
+        assert_eq!(polls(&mut bench) > 0, expected, "{cause}");
+        // The shard begins again, and its line does not come.
+        bench.item(FeedItem::Reset { channels: vec![Channel::Depth], cause: "shard_started" });
+        assert!(polls(&mut bench) > 0, "{cause}");
+    }
+}

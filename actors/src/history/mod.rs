@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 
 pub use self::caught_up::CaughtUp;
 use crate::{
+    book::core::poison::tag_of_answer,
     feed::FeedItem,
     gaps::Recall,
     kernel::{Fault, Inbox, Lifeline, Outlet, Service},
@@ -245,15 +246,18 @@ impl HistoryActor {
         let (venue, base, now_ms) =
             (self.spec.venue, self.spec.base.clone(), self.life.clock().now_us() / 1000);
         let page = self.spec.settings.page;
+        let life = self.life.clone();
         let asking = async move {
             let request = venue.candles_request(&instrument, series.timeframe, Some(series.from_ms), page);
             let answer = rest.get(&base, &request, series.priority, Duration::from_secs(300)).await;
-            (answer.map(|answer| venue.parse_candles(series.timeframe, &answer, now_ms)), instrument)
+            let answer = answer.map_err(|error| error.to_string());
+            let parse = |answer: &RestAnswer| venue.parse_candles(series.timeframe, answer, now_ms);
+            (answer.and_then(|answer| read_page(&life, &answer, parse)), instrument)
         };
         ctx.spawn(wrap_future::<_, Self>(asking).map(move |(answer, instrument), actor, ctx| {
             actor.series_under_way -= 1;
             match answer {
-                Ok(Ok(parsed)) => {
+                Ok(parsed) => {
                     actor.count(Some(true));
                     for rejected in &parsed.rejected {
                         tracing::warn!(symbol = %instrument.native, timeframe = %series.timeframe, %rejected, "candle rejected");
@@ -261,8 +265,7 @@ impl HistoryActor {
                     actor.status.rejected += parsed.rejected.len() as u64;
                     actor.deliver(series, parsed.rows, parsed.rejected.len(), now_ms);
                 }
-                Ok(Err(error)) => actor.series_failed(series, &instrument, &error.to_string(), ctx),
-                Err(error) => actor.series_failed(series, &instrument, &error.to_string(), ctx),
+                Err(error) => actor.series_failed(series, &instrument, &error, ctx),
             }
         }));
     }
@@ -407,6 +410,20 @@ impl HistoryActor {
             }
         }
     }
+}
+
+/// Reads an answer; one that made two instances panic is set aside.
+fn read_page<T, E: std::fmt::Display>(
+    life: &Lifeline,
+    answer: &RestAnswer,
+    parse: impl FnOnce(&RestAnswer) -> Result<T, E>,
+) -> Result<T, String> {
+    let tag = tag_of_answer(&answer.body);
+    if life.refuses(tag) {
+        return Err("the answer made the actor panic again and again".to_owned());
+    }
+    let _busy = life.enter_item("candles", tag);
+    parse(answer).map_err(|error| error.to_string())
 }
 
 impl Service for HistoryActor {

@@ -244,7 +244,8 @@ pub(crate) struct Cell {
     pub(crate) renew: Option<(String, String)>,
     /// Its end is the first half of a restart.
     pub(crate) renewing: bool,
-    pub(crate) call: Option<Call>,
+    /// What others are asked for, in this order.
+    pub(crate) calls: Vec<Call>,
     /// Its parent was told since it was last healthy.
     pub(crate) escalated: bool,
     /// Who paused it, and why.
@@ -275,7 +276,7 @@ impl Cell {
             gate: false,
             renew: None,
             renewing: false,
-            call: None,
+            calls: Vec::new(),
             escalated: false,
             paused_by: None,
             operation: None,
@@ -335,6 +336,13 @@ impl Cell {
 
     pub(crate) fn busy_with_operation(&self) -> bool {
         self.request.is_some() || self.operation.is_some()
+    }
+
+    /// Asks something of others; what is asked already is not asked twice.
+    pub(crate) fn call(&mut self, call: Call) {
+        if !self.calls.contains(&call) {
+            self.calls.push(call);
+        }
     }
 
     /// Keeps the report of an end, and the counters.

@@ -107,7 +107,7 @@ impl Control {
         self.change(id, "actor.restart", &requested_by, &reason, if_generation, grant, |cell, operation| {
             if cell.hold.is_some() {
                 cell.lift();
-                cell.call = Some(Call::Lift);
+                cell.call(Call::Lift);
             }
             cell.wanted = Wanted::Up;
             let by = requested_by.clone();
@@ -156,7 +156,10 @@ impl Control {
             |_| Ok(()),
             |cell, operation| {
                 cell.wanted = Wanted::Stopped;
-                cell.hold = None;
+                if cell.hold.take().is_some() {
+                    // Nobody will probe it any more: those who were kept down because of it would wait for ever.
+                    cell.call(Call::Lift);
+                }
                 cell.operation = Some(operation);
             },
         )
@@ -201,7 +204,7 @@ impl Control {
                     return self.env.operations.finish(&operation, Ok(()));
                 }
                 cell.lift();
-                cell.call = Some(Call::Lift);
+                cell.call(Call::Lift);
                 cell.next_cause = ("quarantine lifted".into(), by.to_owned());
                 cell.operation = Some(operation);
             },

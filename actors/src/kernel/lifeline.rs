@@ -128,6 +128,7 @@ struct Life {
     board: Arc<Board>,
     kill: CancellationToken,
     fenced: AtomicBool,
+    held: AtomicBool,
     beat: AtomicI64,
     fresh: AtomicI64,
     ready_at: AtomicI64,
@@ -164,6 +165,7 @@ impl Lifeline {
             board,
             kill: CancellationToken::new(),
             fenced: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             beat: AtomicI64::new(now),
             fresh: AtomicI64::new(now),
             ready_at: AtomicI64::new(0),
@@ -219,6 +221,14 @@ impl Lifeline {
         self.begin(op, Some(tag))
     }
 
+    /// As [`Lifeline::enter_item`] for an operation over many items: from here on the innermost operation is at this one,
+    /// or between two.
+    pub fn item(&self, tag: Option<ItemTag>) {
+        if let Some(op) = locked(&self.0.activity).busy.last_mut() {
+            op.tag = tag;
+        }
+    }
+
     /// Whether this item made two instances panic and must be dropped; counts the refusals.
     #[must_use]
     pub fn refuses(&self, tag: ItemTag) -> bool {
@@ -266,6 +276,12 @@ impl Lifeline {
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.0.fenced.load(SeqCst)
+    }
+
+    /// Whether the instance is asked to stop because an operator pauses the actor.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.held.load(SeqCst)
     }
 
     /// Whether an instance before this one still works, and stops once this one calls [`Lifeline::took_over`].
@@ -369,6 +385,10 @@ impl Lifeline {
             waiting.remove(0);
         }
         waiting.push(cx.waker().clone());
+    }
+
+    pub(crate) fn hold(&self) {
+        self.0.held.store(true, SeqCst);
     }
 
     pub(crate) fn stopping(&self) {
@@ -536,6 +556,10 @@ mod tests {
         {
             let _inner = life.enter_item("inner", ItemTag(7));
             assert_eq!(life.phase(), Phase::Handling { op: "inner", tag: Some(ItemTag(7)) });
+            life.item(Some(ItemTag(8)));
+            assert_eq!(life.phase(), Phase::Handling { op: "inner", tag: Some(ItemTag(8)) });
+            life.item(None);
+            assert_eq!(life.phase(), Phase::Handling { op: "inner", tag: None });
         }
         assert_eq!(life.phase(), Phase::Handling { op: "outer", tag: None });
         drop(outer);

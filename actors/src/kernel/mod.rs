@@ -95,8 +95,8 @@ pub use service::Inject;
 pub use service::Service;
 pub use shutdown::{Culprit, ShutdownReport};
 pub use spec::{
-    Cascade, ChildBuilder, ChildFacts, ChildSpec, Factory, Kind, LivenessSpec, Placement, RestartLimits,
-    RestartPolicy, Strategy,
+    Cascade, ChildBuilder, ChildFacts, ChildSpec, Escalation, Factory, Kind, LivenessSpec, Placement,
+    RestartLimits, RestartPolicy, Strategy,
 };
 pub use supervisor::{SpawnError, Supervisor};
 

@@ -129,7 +129,7 @@ impl Step<'_> {
         if lived >= healthy_after && cell.probes().is_some_and(|probes| probes.running) {
             tracing::warn!(actor = %self.slot.core().id(), "the probe stays healthy, quarantine lifted");
             cell.lift();
-            cell.call = Some(Call::Lift);
+            cell.call(Call::Lift);
         }
     }
 }

@@ -35,13 +35,13 @@ pub(crate) fn drive(slot: &Arc<dyn AnySlot>, env: &Registry) {
     step.note_health(&mut cell);
     let changed = cell.state() != before;
     let launch = step.launch.take();
-    let call = cell.call;
+    let calls = cell.calls.clone();
     drop(cell);
     // A launch on a dead thread drops its closure here and now, which reports to this very slot: not under its lock.
     if let Some((arbiter, life)) = launch {
         Arc::clone(slot).launch(&arbiter, life);
     }
-    if let Some(call) = call {
+    for call in calls {
         rounds::answer(slot, env, call);
     }
     if changed {
@@ -92,6 +92,9 @@ impl Step<'_> {
     fn up(&mut self, cell: &mut Cell) {
         if cell.wanted != Wanted::Up {
             let mode = if cell.kill_now { RestartMode::Kill } else { RestartMode::Graceful };
+            if let Some(life) = cell.life().filter(|_| cell.wanted == Wanted::Paused) {
+                life.hold();
+            }
             return self.end(cell, mode);
         }
         if let Some(silent) = self.silence(cell) {
@@ -240,8 +243,8 @@ impl Step<'_> {
             Decision::OpenBreaker { wait, in_a_row } => {
                 tracing::error!(actor = %exit.id, ?wait, "too many restarts, breaker open");
                 let facts = &self.slot.core().facts;
-                if facts.escalate && facts.parent.is_some() {
-                    cell.call = Some(Call::Escalate);
+                if facts.escalation.is_some_and(|escalation| escalation.reaches(facts)) {
+                    cell.call(Call::Escalate);
                 } else if in_a_row >= OPENINGS {
                     self.quarantine_for_crashes(cell, wait, in_a_row, &exit.reason.to_string());
                 }
@@ -258,7 +261,7 @@ impl Step<'_> {
     /// Those of its group who are restarted with it; it starts when its turn comes.
     fn call_group(&self, cell: &mut Cell) {
         if let Some((_, Strategy::RestForOne | Strategy::OneForAll)) = &self.slot.core().facts.group {
-            cell.call = Some(Call::Group);
+            cell.call(Call::Group);
             cell.gate = true;
         }
     }
@@ -271,7 +274,7 @@ impl Step<'_> {
         cell.next_cause = (cause.to_owned(), request.by);
         cell.operation = request.operation;
         if request.cascade != Cascade::Self_ && self.slot.core().facts.group.is_some() {
-            cell.call = Some(Call::Cascade(request.cascade));
+            cell.call(Call::Cascade(request.cascade));
             cell.gate = true;
         }
         if cell.stage != Stage::Up {

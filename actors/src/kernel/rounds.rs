@@ -14,8 +14,8 @@ use super::exit::ActorId;
 use super::lifeline::locked;
 use super::quarantine::{Hold, HoldKind, Probes};
 use super::registry::Registry;
-use super::slot::AnySlot;
-use super::spec::{Cascade, Strategy};
+use super::slot::{AnySlot, SlotCore};
+use super::spec::{Cascade, Escalation, Strategy};
 
 /// How long the members have to end before the first is started all the same.
 const ALL_DOWN_WITHIN: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub(super) fn answer(slot: &Arc<dyn AnySlot>, env: &Registry, call: Call) {
         Call::Escalate => escalate(slot, env),
         Call::Lift => lift_members(env, core.id()),
     }
-    locked(&core.cell).call.take_if(|pending| *pending == call);
+    locked(&core.cell).calls.retain(|pending| *pending != call);
 }
 
 /// The members that are restarted with this one, itself included.
@@ -82,21 +82,29 @@ fn subtree(env: &Registry, root: &ActorId) -> Vec<Arc<dyn AnySlot>> {
     all.into_iter().filter(|slot| inside.contains(slot.core().id())).collect()
 }
 
-/// Tells the parent that a child exceeded its intensity: the parent is restarted with everything under it, once; when
-/// that did not help, or the parent is restarted too often itself, all of it is quarantined.
+/// A child exceeded its intensity: its parent, or itself, is restarted with everything under it, once; when that did not
+/// help, or the parent is restarted too often itself, the child or all of it is quarantined.
 fn escalate(slot: &Arc<dyn AnySlot>, env: &Registry) {
     let core = slot.core();
-    let Some(parent) = core.facts.parent.as_ref().and_then(|id| env.slot(id)) else { return };
+    let Some(escalation) = core.facts.escalation else { return };
+    let root = match escalation {
+        Escalation::Below => Some(Arc::clone(slot)),
+        Escalation::Family | Escalation::Parent => core.facts.parent.as_ref().and_then(|id| env.slot(id)),
+    };
+    // A parent that is gone cannot help.
     let now = env.clock.now_us();
     let again = std::mem::replace(&mut locked(&core.cell).escalated, true);
-    let too_often = !locked(&parent.core().cell).policy.charge(now);
-    let members = subtree(env, parent.core().id());
-    if !again && !too_often {
-        tracing::error!(actor = %core.id(), parent = %parent.core().id(), "too many restarts, the parent is restarted");
+    let root_id = root.as_ref().map_or_else(|| core.id().clone(), |root| root.core().id().clone());
+    if let Some(root) = root.filter(|root| !again && may_restart(core, root, now)) {
+        tracing::error!(actor = %core.id(), root = %root_id, "too many restarts, everything under the root is restarted");
         locked(&core.cell).policy.reset();
-        return begin(env, members, "escalation");
+        return begin(env, subtree(env, root.core().id()), "escalation");
     }
-    tracing::error!(actor = %core.id(), parent = %parent.core().id(), "a restart of the parent did not help, quarantined");
+    tracing::error!(actor = %core.id(), root = %root_id, "a restart of more than itself did not help, quarantined");
+    let members = match escalation {
+        Escalation::Family => subtree(env, &root_id),
+        Escalation::Parent | Escalation::Below => vec![Arc::clone(slot)],
+    };
     for member in members {
         let mut cell = locked(&member.core().cell);
         let is_culprit = member.core().id() == core.id();
@@ -109,9 +117,14 @@ fn escalate(slot: &Arc<dyn AnySlot>, env: &Registry) {
     }
 }
 
+/// Whether the root can take another restart; that of a parent is charged to it.
+fn may_restart(core: &SlotCore, root: &Arc<dyn AnySlot>, now: Micros) -> bool {
+    root.core().id() == core.id() || locked(&root.core().cell).policy.charge(now)
+}
+
 fn hold(culprit: &ActorId, is_culprit: bool, wait: Duration, since: Micros) -> Hold {
     let (why, kind) = if is_culprit {
-        let why = "too many restarts, and restarting its parent did not help".to_owned();
+        let why = "too many restarts, and restarting more than itself did not help".to_owned();
         (why, HoldKind::Culprit(Probes::new(since, wait)))
     } else {
         (format!("kept down together with {culprit}"), HoldKind::Member { culprit: culprit.clone() })
@@ -156,6 +169,8 @@ fn begin(env: &Registry, members: Vec<Arc<dyn AnySlot>>, name: &str) {
 /// The child starts when its turn comes; false when it is not to run at all.
 fn close_gate(cell: &mut Cell, cause: &str) -> bool {
     if cell.wanted != Wanted::Up || cell.hold.is_some() {
+        // No round will open it: one that closed it for itself, and was paused since, could never be resumed.
+        cell.gate = false;
         return false;
     }
     cell.gate = true;

@@ -129,6 +129,27 @@ pub enum Cascade {
     All,
 }
 
+/// What follows when a child is restarted too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Escalation {
+    /// Its parent is restarted with everything shown under it; when that does not help, all of them are quarantined.
+    Family,
+    /// Its parent is restarted with everything shown under it; when that does not help, the child alone is quarantined:
+    /// the others have done without it before.
+    Parent,
+    /// Everything shown under it is restarted with it; when that does not help, the child alone is quarantined, and what
+    /// is under it goes on.
+    Below,
+}
+
+impl Escalation {
+    /// Whether there is somebody to be restarted.
+    pub(crate) const fn reaches(self, facts: &ChildFacts) -> bool {
+        matches!(self, Self::Below) || facts.parent.is_some()
+    }
+}
+
 /// Builds one instance; called once a generation, on the thread where it will live.
 pub type Factory<A> = Arc<dyn Fn(Lifeline) -> A + Send + Sync>;
 
@@ -148,7 +169,7 @@ pub struct ChildFacts {
     pub(crate) placement: Placement,
     pub(crate) solitary: bool,
     pub(crate) group: Option<(Arc<str>, Strategy)>,
-    pub(crate) escalate: bool,
+    pub(crate) escalation: Option<Escalation>,
     pub(crate) asks: usize,
     pub(crate) inboxes: Vec<Arc<dyn InboxGauge>>,
 }
@@ -181,7 +202,7 @@ impl<A: Service> ChildSpec<A> {
             placement: Placement::default(),
             solitary: false,
             group: None,
-            escalate: false,
+            escalation: None,
             asks: 64,
             inboxes: Vec::new(),
         };
@@ -240,10 +261,9 @@ impl<A: Service> ChildBuilder<A> {
         self
     }
 
-    /// When it is restarted too often its parent is restarted, once, with everything shown under it; when that does not
-    /// help, all of them are quarantined.
-    pub fn escalate(mut self) -> Self {
-        self.0.facts.escalate = true;
+    /// What is restarted with it, once, when it is restarted too often, and who is quarantined when that does not help.
+    pub fn escalate(mut self, escalation: Escalation) -> Self {
+        self.0.facts.escalation = Some(escalation);
         self
     }
 

@@ -9,13 +9,16 @@ pub(crate) mod tests;
 pub mod tiers;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use actix::{ActorFutureExt, AsyncContext, Context, fut::wrap_future};
-use fathom_market::{batch::Batch, ids::VenueId, instrument::Instrument, plan::Priority};
-use fathom_storage::Sink;
+use fathom_market::{
+    batch::Batch, ids::VenueId, instrument::Instrument, plan::Priority, table::InstrumentRow,
+};
+use fathom_storage::{Refusal, Sink};
 use fathom_transport::RestClient;
 use fathom_venues::planner::MarketPlan;
 use serde::Serialize;
@@ -29,7 +32,7 @@ use crate::{
     directory::{BookEntry, Directory, MarketEntry},
     fanout::LiveEvents,
     instruments::Catalogue,
-    kernel::{Backoff, Control, Fault, Lifeline, Service, Supervisor, clock::micros},
+    kernel::{Backoff, Control, ExitReason, Fault, Lifeline, Service, Supervisor, clock::micros},
     runtime::MarketRuntime,
     service_actor,
     settings::{MarketSettings, Settings},
@@ -116,6 +119,8 @@ pub struct MarketSupervisor {
     next_build_us: i64,
     /// The last reading lacked most of what is collected.
     doubted: bool,
+    /// Rows that the writer has not taken yet; they are counted once, as waiting.
+    untaken: VecDeque<Batch>,
 }
 
 service_actor!(MarketSupervisor);
@@ -136,11 +141,13 @@ impl MarketSupervisor {
             next_read_us: 0,
             next_build_us: 0,
             doubted: false,
+            untaken: VecDeque::new(),
         }
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.spec.symbols.settle();
+        self.hand_over();
         if self.busy {
             return;
         }
@@ -250,9 +257,7 @@ impl MarketSupervisor {
             venue = %self.venue(), market = %self.spec.market.market, instruments = table.len(), missing = missing.len(),
             shards = plan.shards.len(), sockets = plan.sockets(), snapshot_weight = plan.snapshot_weight, "planned"
         );
-        if !rows.is_empty() && self.spec.writer.offer(Batch::of(rows)).is_err() {
-            return self.unread("the writer takes no rows".to_owned());
-        }
+        self.store(rows);
         let (market, catch_up) = (&self.spec.market, self.spec.settings.history.catch_up);
         let clock = self.life.clock();
         let runtime = MarketRuntime::new(market.venue, market.market, table, plan, catch_up, clock);
@@ -275,9 +280,7 @@ impl MarketSupervisor {
             replan::next(&table, &plan, &inputs, &mut rising);
         self.rising = rising;
         if !rows.is_empty() {
-            if self.spec.writer.offer(Batch::of(rows)).is_err() {
-                return self.unread("the writer takes no rows".to_owned());
-            }
+            self.store(rows);
             runtime.table.store(Arc::new(new_table));
         }
         for news in &news {
@@ -290,6 +293,25 @@ impl MarketSupervisor {
             self.build(runtime.clone(), ctx);
         } else {
             self.enter(runtime);
+        }
+    }
+
+    /// Has facts stored; collecting does not wait for it.
+    fn store(&mut self, rows: Vec<InstrumentRow>) {
+        if rows.is_empty() {
+            return;
+        }
+        let batch = Batch::of(rows);
+        self.spec.writer.account().made(batch.table(), batch.len() as u64, batch.bytes());
+        self.untaken.push_back(batch);
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(batch) = self.untaken.pop_front() {
+            if let Err(batch) = self.spec.writer.hand(batch) {
+                return self.untaken.push_front(batch);
+            }
         }
     }
 
@@ -406,5 +428,12 @@ impl Service for MarketSupervisor {
         ctx.run_interval(TICK, Self::tick);
         self.tick(ctx);
         Ok(())
+    }
+
+    fn on_stop(&mut self, _why: &ExitReason) {
+        self.hand_over();
+        for batch in self.untaken.drain(..) {
+            self.spec.writer.account().refuse_outside(&batch, Refusal::SenderLost);
+        }
     }
 }

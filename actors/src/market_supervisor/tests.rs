@@ -31,7 +31,7 @@ use crate::{
     fanout::Fanout,
     fixtures::{BINANCE, LONG, World, binance, book_settings, depth_settings, instrument, patient},
     kernel::{
-        ActorId, BreakerSpec, ChildSpec, Clock, Inbox, Kind, Operation, OperationId, OperationState,
+        ActorId, BreakerSpec, ChildSpec, Clock, Inbox, Inject, Kind, Operation, OperationId, OperationState,
         Overflow, State, Threshold, inbox::bounded, testkit::eventually,
     },
     settings::{HistorySettings, Retry, StreamSettings, WriterSettings},
@@ -430,4 +430,39 @@ async fn operators_change_what_is_wanted_and_it_outlives_a_restart() {
     next.collects(&["BTC low-0", "ETH high-0", "SOL high-0"]).await;
     next.begin(&Command::Set { symbols: vec!["SOLUSDT".into(), "BTCUSDT".into()] }).unwrap();
     next.collects(&["BTC low-0", "SOL high-0"]).await;
+}
+
+#[actix_rt::test]
+async fn facts_that_the_writer_cannot_take_wait_and_hold_up_nothing() {
+    let bench = Bench::new(&["BTC"], &["BTCUSDT", "SOLUSDT"], 0).await;
+    bench.collects(&["BTC high-0"]).await;
+    let filler = || Batch::of([crate::instruments::row(&instrument(Market::Spot, "FILL"))]);
+    while bench.spec.writer.hand(filler()).is_ok() {}
+    bench.list("SOL", "TRADING", "1000");
+    bench.nudge();
+    bench.collects(&["BTC high-0", "SOL high-0"]).await;
+    let came = || bench.stored().iter().any(|(base, _)| base == "SOL");
+    assert!(eventually(LONG, came).await, "stored once there is room");
+}
+
+#[actix_rt::test]
+async fn a_book_that_is_restarted_too_often_takes_its_shard_with_it_and_nobody_else() {
+    let bench = Bench::new(&["BTC", "ETH", "SOL"], &["BTCUSDT", "ETHUSDT", "SOLUSDT"], 0).await;
+    bench.collects(&["BTC high-0", "ETH high-0", "SOL low-0"]).await;
+    let control = &bench.world.control;
+    let is_escalated = |id: &str| {
+        let history = control.history(&id.into()).unwrap_or_default();
+        history.iter().any(|record| record.cause == "escalation")
+    };
+    let book = ActorId::from("book/binance/spot/BTCUSDT");
+    let panicked = || {
+        // Refused while it is down.
+        let _ = control.inject(&book, Inject::Panic);
+        is_escalated("shard/binance-spot-high-0")
+    };
+    assert!(eventually(LONG, panicked).await, "{:?}", control.history(&book));
+    assert!(eventually(LONG, || is_escalated("book/binance/spot/ETHUSDT")).await);
+    for other in ["book/binance/spot/SOLUSDT", "shard/binance-spot-low-0", "history/binance/spot"] {
+        assert!(!is_escalated(other), "{other}");
+    }
 }

@@ -6,6 +6,7 @@ use actix::{
     ActorFutureExt, ActorStreamExt, AsyncContext, Context,
     fut::{wrap_future, wrap_stream},
 };
+use fathom_market::{event::Channel, instrument::InstrumentIdx};
 use fathom_transport::{FrameBatch, Session, SessionEnd, SessionEvent, TransportError, ws};
 use futures_util::StreamExt;
 
@@ -17,7 +18,10 @@ use super::{
     outflow::{self, Audience},
     rotation::Slot,
 };
-use crate::{feed::RenewStream, kernel::clock::micros};
+use crate::{
+    feed::{FeedItem, RenewStream},
+    kernel::clock::micros,
+};
 
 pub(super) fn find(slots: &mut [Slot], key: LineKey) -> Option<&mut Line> {
     slots.iter_mut().find_map(|slot| slot.line_mut(key))
@@ -265,7 +269,13 @@ impl StreamActor {
             Remedy::Resubscribe(streams) => {
                 let names: Vec<&str> = streams.iter().map(|&stream| line.stream_name(stream)).collect();
                 tracing::warn!(shard = %self.plan.id, streams = ?names, "silent streams are subscribed again");
+                let silent: Vec<_> = streams
+                    .iter()
+                    .filter_map(|&at| line.streams().get(at))
+                    .map(|one| (one.instrument, one.channel))
+                    .collect();
                 let frames = line.renew(&streams);
+                self.tell_silence(key, silent);
                 self.request(key, frames, ctx);
             }
             Remedy::Reconnect(stream) => {
@@ -273,6 +283,16 @@ impl StreamActor {
                 tracing::warn!(shard = %self.plan.id, stream = name, "stream stays silent: its line is replaced");
                 self.rotate(key, "silent_stream", ctx);
             }
+        }
+    }
+
+    /// What no other line carries may have been missed.
+    fn tell_silence(&self, key: LineKey, silent: Vec<(InstrumentIdx, Channel)>) {
+        let mut outflow = outflow::locked(&self.outflow);
+        let alone =
+            silent.into_iter().filter(|(idx, channel)| !outflow.merge.is_carried_beside(key, *idx, *channel));
+        for (idx, channels) in by_instrument(alone.collect::<Vec<_>>().into_iter()) {
+            outflow.router.send(idx, FeedItem::Silent { channels });
         }
     }
 

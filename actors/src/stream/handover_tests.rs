@@ -465,3 +465,48 @@ async fn a_changed_plan_leaves_the_other_streams_alone() {
     assert_eq!(rig.exchange.connections(), 1);
     rig.check(1).await;
 }
+
+#[actix_rt::test]
+async fn a_plan_is_refused_while_a_shard_hands_over_and_taken_afterwards() {
+    let rig = Rig::new(plan(1, Redundancy::Single), None).await;
+    rig.until_all_speak().await;
+    rig.exchange.shared.deaf_from.store(1, SeqCst);
+    let asked = async {
+        rig.until("the next one connects", || rig.exchange.connections() >= 2).await;
+        rig.actor.ask(Reshape, LONG).await.unwrap()
+    };
+    let (told, taken) = tokio::join!(rig.hand_over(Duration::from_millis(1500)), asked);
+    assert_eq!((told["state"].as_str(), taken), (Some("failed"), false), "{told:#}");
+    assert!(rig.actor.ask(Reshape, LONG).await.unwrap());
+    rig.check(1).await;
+}
+
+#[actix_rt::test]
+async fn a_line_that_is_given_up_is_no_loss() {
+    let rig = Rig::new(plan(1, Redundancy::Single), None).await;
+    rig.until_all_speak().await;
+    let mut feed = Feed::default();
+    rig.until("it is heard", || {
+        feed.take(&rig.inboxes[0]);
+        feed.depth.len() > 1
+    })
+    .await;
+    let nothing = ShardPlan { instruments: vec![], endpoints: vec![], ..plan(1, Redundancy::Single) };
+    rig.plan.store(Arc::new(nothing));
+    assert!(rig.actor.ask(Reshape, LONG).await.unwrap());
+    feed.take(&rig.inboxes[0]);
+    assert_eq!(feed.doubts, ["shard_started"]);
+}
+
+#[actix_rt::test]
+async fn the_gaps_of_a_pause_are_told_as_such() {
+    let rig = Rig::new(plan(1, Redundancy::Single), None).await;
+    rig.until_all_speak().await;
+    rig.world.control.pause(&ACTOR.into(), "test", "").unwrap();
+    let mut feed = Feed::default();
+    rig.until("it says so", || {
+        feed.take(&rig.inboxes[0]);
+        feed.doubts == ["shard_started", "shard_paused"]
+    })
+    .await;
+}

@@ -62,6 +62,8 @@ pub trait Sink {
     fn unreadable(&mut self, instrument: InstrumentIdx, channel: Channel, reason: &'static str);
     /// A stream that no line carried is carried.
     fn opened(&mut self, instrument: InstrumentIdx, channel: Channel);
+    /// The venue has set the numbers or the clock of the stream back: what follows does not join what came before.
+    fn set_back(&mut self, instrument: InstrumentIdx, channel: Channel);
     /// The stream goes on from another connection, whose ids do not join those of the one before.
     fn cut(&mut self, instrument: InstrumentIdx, channel: Channel);
 }

@@ -48,6 +48,8 @@ impl Sink for Ear {
 
     fn opened(&mut self, _: InstrumentIdx, _: Channel) {}
 
+    fn set_back(&mut self, _: InstrumentIdx, _: Channel) {}
+
     fn cut(&mut self, _: InstrumentIdx, _: Channel) {}
 }
 
@@ -72,6 +74,8 @@ impl Sink for Through<'_> {
     }
 
     fn opened(&mut self, _: InstrumentIdx, _: Channel) {}
+
+    fn set_back(&mut self, _: InstrumentIdx, _: Channel) {}
 
     fn cut(&mut self, _: InstrumentIdx, _: Channel) {}
 }

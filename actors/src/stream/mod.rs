@@ -339,7 +339,8 @@ impl Service for StreamActor {
     fn on_handover(&mut self, _: &mut Context<Self>) {}
 
     fn on_drain(&mut self, ctx: &mut Context<Self>) {
-        self.close_all("shard_stopped", ctx);
+        let cause = if self.life.is_held() { "shard_paused" } else { "shard_stopped" };
+        self.close_all(cause, ctx);
         if !self.life.is_succeeded() {
             self.publish();
         }
@@ -358,9 +359,9 @@ impl Service for StreamActor {
 }
 
 /// Tells a shard that its plan has changed: streams that are new are subscribed, those that are gone unsubscribed, and the
-/// others are not touched.
+/// others are not touched. False while the shard hands over: it is to be told again afterwards.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub struct Reshape;
 
 fn symbols(plan: &ShardPlan, table: &InstrumentTable) -> Arc<[String]> {

@@ -169,6 +169,10 @@ impl Sink for Inlet<'_> {
         self.books.opened(instrument, channel);
     }
 
+    fn set_back(&mut self, instrument: InstrumentIdx, channel: Channel) {
+        self.books.set_back(instrument, channel);
+    }
+
     fn cut(&mut self, instrument: InstrumentIdx, channel: Channel) {
         self.books.cut(instrument, channel);
     }
@@ -202,6 +206,10 @@ impl Sink for Books<'_> {
 
     fn opened(&mut self, instrument: InstrumentIdx, channel: Channel) {
         self.router.send(instrument, FeedItem::Open { channels: vec![channel] });
+    }
+
+    fn set_back(&mut self, instrument: InstrumentIdx, channel: Channel) {
+        self.router.send(instrument, FeedItem::SetBack { channel });
     }
 
     fn cut(&mut self, instrument: InstrumentIdx, channel: Channel) {

@@ -1,8 +1,9 @@
 //! The shard's plan has changed while it runs.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use actix::{Context, Handler};
+use fathom_market::{event::Channel, instrument::InstrumentIdx};
 
 use super::{
     Reshape, StreamActor,
@@ -15,10 +16,15 @@ use super::{
 };
 
 impl Handler<Reshape> for StreamActor {
-    type Result = ();
+    type Result = bool;
 
-    fn handle(&mut self, _: Reshape, ctx: &mut Context<Self>) {
+    fn handle(&mut self, _: Reshape, ctx: &mut Context<Self>) -> bool {
+        // Only one of the two would follow, and what the other carries would be taken for a loss, or for none.
+        if self.warming.is_some() || self.life.is_succeeded() {
+            return false;
+        }
         self.reshape(ctx);
+        true
     }
 }
 
@@ -60,11 +66,27 @@ impl StreamActor {
             .flat_map(|slot| std::iter::once(&slot.current).chain(&slot.next))
             .map(|line| line.key)
             .collect();
+        let carried_on: BTreeSet<(InstrumentIdx, Channel)> = wanted
+            .iter()
+            .flat_map(|spec| &spec.plan.streams)
+            .map(|one| (one.instrument, one.channel))
+            .collect();
         for key in keys {
+            self.mute_unwanted(key, &carried_on);
             let Some(key) = self.close(key, "line_given_up", ctx) else { continue };
             self.outflow().merge.forget(key);
         }
         self.slots.retain(|slot| wanted.iter().any(|spec| is_same(slot.current.spec(), spec)));
+    }
+
+    /// What nobody is to carry any more is no loss when its line is closed.
+    fn mute_unwanted(&mut self, key: LineKey, carried_on: &BTreeSet<(InstrumentIdx, Channel)>) {
+        let now_us = self.now_us();
+        let Some(line) = find(&mut self.slots, key) else { return };
+        let streams = line.streams().iter().map(|one| (one.instrument, one.channel));
+        let given_up: Vec<_> = streams.filter(|one| !carried_on.contains(one)).collect();
+        let mut outflow = outflow::locked(&self.outflow);
+        outflow.mute(key, &given_up, now_us, Audience { live: &self.spec.live, table: &self.table });
     }
 
     fn reshape_line(&mut self, key: LineKey, spec: &LineSpec, ctx: &mut Context<Self>) {

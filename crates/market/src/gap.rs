@@ -41,13 +41,15 @@ pub enum GapCause {
     Refused,
     /// The process was down, or died with rows in memory.
     Restart,
-    /// An operator held the stream.
+    /// An operator held the stream, or it was not collected for a time.
     Paused,
+    /// An operator had the book loaded anew.
+    Operator,
 }
 
 impl GapCause {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Disconnect,
         Self::Sequence,
         Self::Silence,
@@ -57,6 +59,7 @@ impl GapCause {
         Self::Refused,
         Self::Restart,
         Self::Paused,
+        Self::Operator,
     ];
 
     /// The cause's word, as stored.
@@ -71,6 +74,7 @@ impl GapCause {
             Self::Refused => "refused",
             Self::Restart => "restart",
             Self::Paused => "paused",
+            Self::Operator => "operator",
         }
     }
 

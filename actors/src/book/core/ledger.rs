@@ -22,6 +22,19 @@ impl BookCore {
         self.gaps.lock().lost(channel, cause, now_us);
     }
 
+    /// The venue set the ids of a channel back: how much was missed cannot be told.
+    pub(super) fn on_set_back(&mut self, channel: Channel, now_us: i64) {
+        self.reject("set_back", 1);
+        self.bars.interrupt();
+        let mut gaps = self.gaps.lock();
+        gaps.lost(channel, GapCause::Sequence, now_us);
+        gaps.ids_set_back(channel);
+        drop(gaps);
+        if channel == Channel::Depth {
+            self.keeper.reset(Cause::IdsReset, now_us);
+        }
+    }
+
     /// A record came.
     pub(super) fn note(&mut self, body: &Body, recv_us: i64) {
         let id = match body {
@@ -165,6 +178,11 @@ fn refused(outbox: &crate::book::outbox::Outbox, table: Table) -> u64 {
     outbox.refused().get(&table).copied().unwrap_or(0)
 }
 
+/// Channels whose past cannot be had, and whose ids do not tell of a hole.
+pub(super) const fn is_without_history(channel: Channel) -> bool {
+    matches!(channel, Channel::Quote | Channel::Ticker | Channel::Funding)
+}
+
 /// Why a line was reset, in the words of the ledger.
 pub(super) fn cause_of_reset(word: &str) -> GapCause {
     if word.contains("silen") {
@@ -185,7 +203,7 @@ const fn cause_of_book(cause: Cause) -> GapCause {
         Cause::Refused(_) | Cause::Unreadable => GapCause::Unreadable,
         Cause::BufferOverflow | Cause::UpdatesLost => GapCause::Overflow,
         Cause::Silent | Cause::Disagrees => GapCause::Silence,
-        Cause::Operator => GapCause::Paused,
+        Cause::Operator => GapCause::Operator,
         Cause::Start
         | Cause::Synced
         | Cause::SnapshotTooOld

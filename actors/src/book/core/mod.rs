@@ -15,12 +15,14 @@ use fathom_market::{
     table::Table,
     ticks::{Tick, TickRing},
     timeframe::Timeframe,
-    validate::{Validator, Verdict, check_candle},
+    validate::{Validator, Verdict},
 };
 
 use fathom_venues::TradeIds;
 
+mod candles;
 mod ledger;
+pub mod poison;
 
 use super::{
     evidence::Evidence,
@@ -34,7 +36,7 @@ use super::{
 use crate::{
     feed::FeedItem,
     history::CaughtUp,
-    kernel::clock::micros,
+    kernel::{Lifeline, clock::micros},
     settings::{BookSettings, DepthSettings},
 };
 
@@ -84,6 +86,8 @@ pub struct BookCore {
     last_boundary_ms: i64,
     last_pulse_us: i64,
     depth_open_us: Option<i64>,
+    /// Its shard is paused by an operator: nothing is asked of the venue in its place.
+    is_held: bool,
     /// True while the depth stream was found dead and has not spoken since: a snapshot would be live only in name.
     depth_is_dead: bool,
     renewed_us: i64,
@@ -95,6 +99,8 @@ pub struct BookCore {
     ordinal: rows::Ordinal,
     caught_up: Option<(CaughtUp, InstrumentIdx)>,
     gaps: SharedGaps,
+    /// Told which item is in hand.
+    life: Option<Lifeline>,
 }
 
 /// Where a candle came from.
@@ -148,6 +154,7 @@ impl BookCore {
             last_boundary_ms: boundary_before(now_us),
             last_pulse_us: now_us,
             depth_open_us: None,
+            is_held: false,
             depth_is_dead: false,
             renewed_us: 0,
             synced_us: 0,
@@ -156,6 +163,7 @@ impl BookCore {
             last_funding: None,
             ordinal: rows::Ordinal::default(),
             caught_up: None,
+            life: None,
             instrument,
             settings,
             depth,
@@ -195,21 +203,32 @@ impl BookCore {
                 self.last_pulse_us = now_us;
                 self.verifier.heard(now_us);
                 for event in events {
-                    self.on_event(event, actions);
+                    if self.take_up(|| poison::tag_of_event(&event)) {
+                        self.on_event(event, actions);
+                    } else {
+                        self.set_aside(event.body.channel(), event.recv_us);
+                    }
                 }
+                self.put_down();
             }
             FeedItem::Reset { channels, cause } => self.on_reset(&channels, cause, now_us),
             FeedItem::Open { channels } => {
                 // Said again with every pulse, for one that has missed it.
                 if channels.contains(&Channel::Depth) && self.depth_open_us.is_none() {
                     self.depth_open_us = Some(now_us);
+                    self.is_held = false;
                     self.polling.opened();
                 }
             }
             FeedItem::Candles { candles, asked_us } => {
                 for candle in &candles {
-                    self.on_fetched_candle(candle, asked_us);
+                    if self.take_up(|| poison::tag_of_candle(candle)) {
+                        self.on_fetched_candle(candle, asked_us);
+                    } else {
+                        self.reject(poison::POISONED, 1);
+                    }
                 }
+                self.put_down();
             }
             FeedItem::CaughtUp { timeframe, stored_ms } => {
                 if let Some(open_ms) = stored_ms {
@@ -223,6 +242,13 @@ impl BookCore {
                 self.reject("gap", 1);
                 self.gap(Channel::Depth, GapCause::Sequence, now_us);
                 self.keeper.on_gap(expected, got, now_us);
+            }
+            FeedItem::SetBack { channel } => self.on_set_back(channel, now_us),
+            FeedItem::Silent { channels } => {
+                // The ids of the others tell by themselves whether something was missed.
+                for channel in channels.into_iter().filter(|one| ledger::is_without_history(*one)) {
+                    self.gap(channel, GapCause::Silence, now_us);
+                }
             }
             FeedItem::Unreadable { channel, reason } => {
                 self.reject(reason, 1);
@@ -250,6 +276,7 @@ impl BookCore {
             self.gap(*channel, ledger::cause_of_reset(cause), now_us);
         }
         if channels.contains(&Channel::Depth) {
+            self.is_held = ledger::cause_of_reset(cause) == GapCause::Paused;
             self.depth_open_us = None;
             self.depth_is_dead = false;
             self.keeper.reset(Cause::Disconnected, now_us);
@@ -346,65 +373,6 @@ impl BookCore {
         self.bars.on_depth(&change, recv_us);
     }
 
-    fn on_candle(&mut self, candle: Candle, updated_us: i64, actions: &mut Vec<Action>) {
-        let timeframe = candle.timeframe;
-        let unfinished = self.open_candles.get(&timeframe).map(|open| open.candle.open_ms);
-        let unfinished = unfinished.filter(|open_ms| *open_ms < candle.open_ms);
-        if unfinished.is_some() {
-            self.open_candles.remove(&timeframe);
-        }
-        let caught_up = self.is_caught_up(timeframe);
-        if let Some(open_ms) = self.series.begins(&candle, caught_up) {
-            self.outbox.push(rows::collector_state(&self.instrument, timeframe, open_ms, updated_us, true));
-        }
-        if let Some(from_ms) = self.series.missing(&candle, unfinished, caught_up, updated_us) {
-            actions.push(Action::FetchCandle(timeframe, from_ms));
-        }
-        if candle.closed {
-            self.series.closed_live(&candle);
-            self.open_candles.remove(&timeframe);
-            self.store_candle(&candle, updated_us, Origin::Live);
-        } else {
-            self.open_candles.insert(timeframe, Pending { candle, updated_us, stored: false });
-        }
-        self.settle_candles(timeframe, updated_us);
-    }
-
-    fn store_candle(&mut self, candle: &Candle, updated_us: i64, origin: Origin) {
-        match rows::candle(&self.instrument, candle, updated_us) {
-            Ok(stored) => {
-                if stored.rounded {
-                    self.reject("candle_rounded", 1);
-                }
-                self.outbox.push(stored.row);
-                let live = origin == Origin::Live;
-                if candle.closed && (!live || self.series.is_stored_up_to(candle)) {
-                    self.outbox.push(rows::collector_state(
-                        &self.instrument,
-                        candle.timeframe,
-                        candle.open_ms,
-                        updated_us,
-                        live,
-                    ));
-                }
-            }
-            Err(_) => self.reject("candle_out_of_range", 1),
-        }
-    }
-
-    fn on_fetched_candle(&mut self, candle: &Candle, updated_us: i64) {
-        if let Err(flag) = check_candle(candle) {
-            return self.reject(flag.as_str(), 1);
-        }
-        self.series.fetched(candle);
-        self.store_candle(candle, updated_us, Origin::Fetched);
-        self.settle_candles(candle.timeframe, updated_us);
-    }
-
-    fn is_caught_up(&self, timeframe: Timeframe) -> bool {
-        self.caught_up.as_ref().is_none_or(|(caught_up, idx)| caught_up.has(*idx, timeframe))
-    }
-
     fn on_funding(&mut self, funding: &fathom_market::event::Funding, event_us: i64) {
         if !rows::FundingMark::is_worth_storing(&mut self.last_funding, funding, event_us) {
             return;
@@ -481,22 +449,6 @@ impl BookCore {
         let same =
             |level: Option<Level>, quoted: Level| level.is_none_or(|level| level.price == quoted.price);
         !same(book.best_bid(), quote.bid) || !same(book.best_ask(), quote.ask)
-    }
-
-    /// Stores open candles that changed.
-    fn flush_candles(&mut self) {
-        let due: Vec<_> = self
-            .open_candles
-            .values_mut()
-            .filter(|open| !open.stored)
-            .map(|open| {
-                open.stored = true;
-                (open.candle.clone(), open.updated_us)
-            })
-            .collect();
-        for (candle, updated_us) in due {
-            self.store_candle(&candle, updated_us, Origin::Live);
-        }
     }
 
     fn store_book(&mut self, now_us: i64) {

@@ -83,7 +83,8 @@ impl BookCore {
 
     /// True while the book cannot become live because its stream is away or dead.
     fn is_away(&self, now_us: i64) -> bool {
-        !matches!(self.keeper.state(), BookState::Live | BookState::Paused)
+        !self.is_held
+            && !matches!(self.keeper.state(), BookState::Live | BookState::Paused)
             && (self.depth_open_us.is_none() || self.depth_is_dead || self.is_silent(now_us))
     }
 

@@ -131,6 +131,8 @@ pub(super) struct Hole {
     pub(super) shown: bool,
     /// Since when this process works on it.
     pub(super) since_us: i64,
+    /// The first id to be fetched, where it lies before the edge.
+    pub(super) fetch_from: Option<u64>,
 }
 
 impl Hole {
@@ -159,7 +161,7 @@ impl Hole {
             updated_us: now_us,
         };
         let shown = !matches!(channel, Channel::Candle(_));
-        Self { gap, edge, after: None, before: Some(0), shown, since_us: now_us }
+        Self { gap, edge, after: None, before: Some(0), shown, since_us: now_us, fetch_from: None }
     }
 
     /// Records were lost again before the hole was settled: what came in between lies inside it.

@@ -10,6 +10,7 @@ mod repair;
 mod tests;
 
 use std::{
+    cmp::max,
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -17,7 +18,7 @@ use std::{
 
 use fathom_market::{
     book::{Link, SyncRule},
-    event::{Channel, SeqIds, TradeKind},
+    event::{Channel, SeqIds, TradeId, TradeKind},
     gap::{Gap, GapCause, GapStatus},
     ids::InstrumentId,
     timeframe::Timeframe,
@@ -189,10 +190,15 @@ impl GapTracker {
             }
             return false;
         }
-        let hole = Hole::new(self.instrument, channel, cause, last, now_us);
+        let mut hole = Hole::new(self.instrument, channel, cause, last, now_us);
+        // A hole that has the name of one under repair, because both follow records of one moment, takes over what that
+        // one has yet to fetch.
+        if let Some(at) = self.repairs.iter().position(|repair| repair.is(&hole.gap.id))
+            && let Some(repair) = self.repairs.remove(at)
+        {
+            repair.pass_on(&mut hole);
+        }
         let shown = hole.shown.then(|| hole.gap.clone());
-        // A hole that begins where one under repair does reaches beyond it.
-        self.repairs.retain(|repair| !repair.is(&hole.gap.id));
         lane.hole = Some(hole);
         if let Some(gap) = shown {
             self.change(gap);
@@ -245,10 +251,29 @@ impl GapTracker {
         }
     }
 
+    /// The venue set the ids of a channel back: what follows is new, however small its ids are.
+    pub fn ids_set_back(&mut self, channel: Channel) {
+        match channel {
+            Channel::Depth => self.depth_ids_reset(),
+            Channel::Trade => {
+                if let Some(last) = self.lanes.get_mut(&channel).and_then(|lane| lane.last.as_mut()) {
+                    // Further back than any repetition, whatever follows.
+                    last.id = RecordId::Trade(TradeId::Number(u64::MAX));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The venue set its update ids back: what follows is new, however small its ids are.
     pub fn depth_ids_reset(&mut self) {
-        if let Some(last) = self.lanes.get_mut(&Channel::Depth).and_then(|lane| lane.last.as_mut()) {
+        let Some(lane) = self.lanes.get_mut(&Channel::Depth) else { return };
+        if let Some(last) = &mut lane.last {
             last.id = RecordId::Depth(SeqIds { first: 0, last: 0, prev: None });
+        }
+        if let Some(hole) = &mut lane.hole {
+            // Ids before and after cannot be compared.
+            hole.before = None;
         }
     }
 
@@ -388,6 +413,37 @@ impl GapTracker {
     /// A later instance begins. Unless the one before ended in order, the rows that had not left it, and the items in its
     /// hands, are lost. Its book is, in any case.
     pub fn resume(&mut self, now_us: i64) {
+        if self.begin_again(now_us) {
+            self.lost(Channel::Depth, GapCause::Restart, now_us);
+        } else {
+            self.lost_all(GapCause::Restart, now_us);
+        }
+    }
+
+    /// A book of the instrument begins where another one ended before, because the symbol was taken out and in again, or
+    /// moved: nothing was heard in between.
+    pub fn rejoin(&mut self, rules: GapRules, now_us: i64) {
+        self.rules = rules;
+        self.begin_again(now_us);
+        self.lost_all(GapCause::Paused, now_us);
+    }
+
+    /// The instrument is not collected any more: nobody will fill what is open.
+    pub fn give_up_all(&mut self, reason: &str, now_us: i64) {
+        self.reopen_filled();
+        while self.next_page().is_some() {
+            self.give_up(reason, now_us);
+        }
+        let holes: Vec<Hole> = self.lanes.values_mut().filter_map(|lane| lane.hole.take()).collect();
+        for mut hole in holes.into_iter().filter(|hole| hole.shown) {
+            hole.gap.to_us.get_or_insert(max(now_us, hole.gap.from_us));
+            settle(&mut hole.gap, GapStatus::Lost, Some(reason.to_owned()), now_us);
+            self.change(hole.gap);
+        }
+    }
+
+    /// Goes back to what is safe. True when the one before ended in order, and so lost nothing.
+    fn begin_again(&mut self, now_us: i64) -> bool {
         let told = std::mem::take(&mut self.told);
         for (id, gap) in told {
             self.changed.entry(id).or_insert(gap);
@@ -395,8 +451,7 @@ impl GapTracker {
         self.reopen_filled();
         self.restart_repairs(now_us);
         if std::mem::take(&mut self.finished) {
-            self.lost(Channel::Depth, GapCause::Restart, now_us);
-            return;
+            return true;
         }
         for lane in self.lanes.values_mut() {
             let Some(safe) = lane.safe.clone() else { continue };
@@ -405,7 +460,7 @@ impl GapTracker {
             }
             lane.last = Some(safe);
         }
-        self.lost_all(GapCause::Restart, now_us);
+        false
     }
 
     /// The rows that filled them are lost.

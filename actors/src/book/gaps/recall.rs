@@ -78,7 +78,15 @@ impl GapTracker {
         let id = RecordId::read(channel, gap.from_id.as_deref(), gap.from_us);
         let edge = Mark { us: gap.from_us, id };
         let after = gap.to_us.map(|us| Mark { us, id: RecordId::read(channel, gap.to_id.as_deref(), us) });
-        let hole = Hole { gap, edge: edge.clone(), after, before: Some(0), shown: true, since_us: now_us };
+        let hole = Hole {
+            gap,
+            edge: edge.clone(),
+            after,
+            before: Some(0),
+            shown: true,
+            since_us: now_us,
+            fetch_from: None,
+        };
         match lane.first.clone() {
             Some(first) if hole.after.is_none() => self.meet(channel, hole, first),
             _ => {

@@ -39,6 +39,20 @@ impl Repair {
     pub(super) fn is(&self, gap: &str) -> bool {
         self.gap.id == gap
     }
+
+    /// Leaves its work to a hole that goes by the same name.
+    pub(super) fn pass_on(self, hole: &mut Hole) {
+        // What begins behind the edge is found by the hole itself.
+        if hole.edge.number().is_some_and(|edge| self.ids.start > edge) {
+            return;
+        }
+        hole.before = self.gap.missing;
+        hole.gap.missing = self.gap.missing;
+        hole.gap.from_id = self.gap.from_id;
+        hole.gap.opened_us = self.gap.opened_us;
+        hole.fetch_from = Some(self.ids.start);
+        touch(&mut hole.gap, self.gap.updated_us);
+    }
 }
 
 /// The next page to ask for.
@@ -100,17 +114,18 @@ impl GapTracker {
     pub(super) fn settle_trades(&mut self, mut hole: Hole, after: Mark) {
         let (ids, now_us) = (hole.edge.number().zip(after.number()), after.us);
         hole.reach(Channel::Trade, after, self.rules.depth);
+        let fetch_from = hole.fetch_from;
         let mut gap = hole.gap;
         let Some((from, to)) = ids else {
             settle(&mut gap, GapStatus::Lost, Some(NOT_NUMBERED.to_owned()), now_us);
             return self.change(gap);
         };
-        if to <= from.saturating_add(1) {
+        if to <= from.saturating_add(1) && fetch_from.is_none() {
             gap.missing = Some(0);
             settle(&mut gap, GapStatus::NoneMissed, None, now_us);
             return self.change(gap);
         }
-        self.queue(gap, from + 1..to, now_us);
+        self.queue(gap, fetch_from.unwrap_or(from + 1)..to, now_us);
     }
 
     pub(super) fn queue(&mut self, mut gap: Gap, ids: Range<u64>, now_us: i64) {

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::*;
+use crate::kernel::cell::Call;
+use crate::kernel::lifeline::locked;
 
 /// An actor whose factory panics while it is told to.
 struct Breakable {
@@ -138,7 +140,7 @@ async fn a_parent_is_restarted_once_and_then_all_under_it_is_quarantined_until_a
     let parent = world.child("p").await;
     let sibling = world.child_with("p/s", |builder| builder.parent("p")).await;
     let below = world.child_with("p/s/b", |builder| builder.parent("p/s")).await;
-    let culprit = world.breakable("p/c", |builder| builder.parent("p").escalate()).await;
+    let culprit = world.breakable("p/c", |builder| builder.parent("p").escalate(Escalation::Family)).await;
 
     world.control.inject(&culprit.id, Inject::Panic).unwrap();
     for child in [&parent, &sibling, &below] {
@@ -165,6 +167,89 @@ async fn a_parent_is_restarted_once_and_then_all_under_it_is_quarantined_until_a
     for id in [&culprit.id, &parent.id, &sibling.id, &below.id] {
         world.is_in(id, State::Running).await;
     }
+}
+
+#[actix_rt::test]
+async fn a_child_that_is_given_up_alone_leaves_the_others_working() {
+    let world = World::new();
+    let parent = world.child("p").await;
+    let sibling = world.child_with("p/s", |builder| builder.parent("p")).await;
+    let culprit = world.breakable("p/c", |builder| builder.parent("p").escalate(Escalation::Parent)).await;
+    world.break_down(&culprit);
+    world.is_in(&culprit.id, State::Quarantined).await;
+    for child in [&parent, &sibling] {
+        world.reaches(&child.id, 2).await;
+        assert_eq!(world.control.history(&child.id).unwrap()[1].cause, "escalation");
+    }
+    assert_eq!((parent.actor.generation(), sibling.actor.generation()), (2, 2), "once");
+    culprit.mend();
+    world.is_in(&culprit.id, State::Running).await;
+
+    let top = world.breakable("top", |builder| builder.escalate(Escalation::Below)).await;
+    let below = world.child_with("top/b", |builder| builder.parent("top")).await;
+    world.break_down(&top);
+    world.is_in(&top.id, State::Quarantined).await;
+    world.reaches(&below.id, 2).await;
+    assert_eq!(world.control.history(&below.id).unwrap()[1].cause, "escalation");
+    assert_eq!(below.actor.generation(), 2, "what is below goes on");
+}
+
+impl World {
+    /// A family that is kept down because of the last of it.
+    async fn family_down(&self) -> (Child, Child, Breakable) {
+        let parent = self.child("p").await;
+        let group = |builder: ChildBuilder<Faulty>| builder.parent("p").group("g", Strategy::OneForOne);
+        let sibling = self.child_with("p/s", group).await;
+        let culprit = |builder: ChildBuilder<Faulty>| {
+            let slow = Duration::from_secs(100);
+            let breaker = BreakerSpec::try_new(Duration::from_millis(1), slow).unwrap();
+            builder.parent("p").group("g", Strategy::OneForOne).escalate(Escalation::Family).breaker(breaker)
+        };
+        let culprit = self.breakable("p/c", culprit).await;
+        self.break_down(&culprit);
+        for id in [&culprit.id, &parent.id, &sibling.id] {
+            self.is_in(id, State::Quarantined).await;
+        }
+        (parent, sibling, culprit)
+    }
+}
+
+#[actix_rt::test]
+async fn a_culprit_that_is_stopped_for_good_lets_up_those_who_were_kept_down() {
+    let world = World::new();
+    let (parent, sibling, culprit) = world.family_down().await;
+    world.is_done(&world.control.stop(&culprit.id, "tester", "").unwrap()).await;
+    for id in [&parent.id, &sibling.id] {
+        world.is_in(id, State::Running).await;
+    }
+    assert_eq!(world.state(&culprit.id), State::Stopped);
+}
+
+#[actix_rt::test]
+async fn a_forced_restart_with_others_lets_up_those_who_were_kept_down_too() {
+    let world = World::new();
+    let (parent, sibling, culprit) = world.family_down().await;
+    culprit.mend();
+    let forced = RestartRequest { force: true, cascade: Cascade::All, ..asked() };
+    world.is_done(&world.control.restart(&culprit.id, forced).unwrap()).await;
+    for id in [&culprit.id, &parent.id, &sibling.id] {
+        world.is_in(id, State::Running).await;
+    }
+}
+
+#[actix_rt::test]
+async fn one_that_is_paused_before_its_group_is_called_can_be_resumed() {
+    let world = World::new();
+    let child = world.child_with("a", |builder| builder.group("g", Strategy::RestForOne)).await;
+    world.is_done(&world.control.pause(&child.id, "tester", "").unwrap()).await;
+    // As its end by policy leaves it when the pause comes before the group is called.
+    let cell = || locked(&child.actor.core.cell);
+    cell().gate = true;
+    cell().call(Call::Group);
+    child.actor.core.wake();
+    assert!(eventually(LONG, || cell().calls.is_empty()).await);
+    world.is_done(&world.control.resume(&child.id, "tester", "").unwrap()).await;
+    world.reaches(&child.id, 2).await;
 }
 
 #[actix_rt::test]

@@ -13,6 +13,9 @@ const RECENT: usize = 2048;
 /// Holes of a trade stream that are remembered, so that what comes late is not taken for a repetition.
 const HOLES: usize = 64;
 
+/// Two of a venue's machines may stamp the same by so much.
+const CLOCKS_DIFFER_US: i64 = 1_000_000;
+
 /// What a venue's numbers are good for.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
@@ -75,6 +78,8 @@ const fn number(id: &TradeId) -> Option<u64> {
 /// Up to where a stream has been passed on.
 #[derive(Debug, Default)]
 pub(super) struct Position {
+    /// The latest venue time of what was passed on.
+    newest_us: Option<i64>,
     depth: Option<SeqIds>,
     last: Option<i128>,
     /// What was passed at the very time of the last event, where events are ordered by time.
@@ -98,6 +103,23 @@ impl Position {
             Body::Snapshot(_) => Link::Next,
             Body::Candle(_) | Body::Ticker(_) | Body::Funding(_) => self.judge_time(event),
         }
+    }
+
+    /// True when the event's number is smaller than that of what was passed on before it.
+    pub(super) fn is_behind(&self, rules: &Rules, event: &Event) -> bool {
+        let is_less = || self.last.is_some_and(|last| ordinal(event) < last);
+        match (&event.body, rules.kind(event)) {
+            (_, Kind::Exclusive | Kind::Named) => false,
+            (Body::Delta(delta), _) => self.depth.is_some_and(|had| delta.ids.last < had.last),
+            _ => is_less(),
+        }
+    }
+
+    /// True when the event is newer by its time although it is older by its number: the venue has set its numbers back.
+    pub(super) fn is_set_back(&self, event: &Event) -> bool {
+        let is_numbered = matches!(event.body, Body::Delta(_) | Body::Trade(_) | Body::Quote(_));
+        let times = event.event_us.zip(self.newest_us);
+        is_numbered && times.is_some_and(|(at, newest)| at - newest > CLOCKS_DIFFER_US)
     }
 
     fn judge_trade(&self, rules: &Rules, id: &TradeId) -> Link {
@@ -133,6 +155,7 @@ impl Position {
     /// The event is passed on.
     #[inline]
     pub(super) fn advance(&mut self, rules: &Rules, event: &Event) {
+        self.newest_us = self.newest_us.max(event.event_us);
         match &event.body {
             Body::Delta(delta) => self.depth = Some(delta.ids),
             Body::Trade(trade) => self.advance_trade(rules, &trade.id),

@@ -53,6 +53,8 @@ struct Attached {
     joined: bool,
     chain: LineChain,
     held: VecDeque<Held>,
+    /// It brings what lies before what was passed on, ever newer: since when, and the newest of it.
+    back: Option<(i64, i128)>,
     /// It is gone; what it left behind waits for the others.
     gone: bool,
 }
@@ -66,6 +68,7 @@ impl Attached {
             joined: false,
             chain: LineChain::new(),
             held: VecDeque::new(),
+            back: None,
             gone: false,
         }
     }
@@ -76,6 +79,8 @@ impl Attached {
 pub(super) struct Stream {
     position: Position,
     attached: Vec<Attached>,
+    /// Some line is remembered to bring what lies before the position.
+    goes_back: bool,
     /// Whose events are passed, where one line at a time is.
     carrier: Option<LineKey>,
     /// Lines that may not carry it any more, although they may still bring some of it.
@@ -87,6 +92,9 @@ pub(super) struct Stream {
     /// Connections that were entered before that have smaller serials.
     pub(super) dark_serial: u64,
 }
+
+/// For so long a line may bring nothing but what was passed already, ever newer, before its numbers are believed.
+const SET_BACK_US: i64 = 10_000_000;
 
 /// How long the past of a stream that nobody carries is of use: a connection may lag by so much.
 const PAST_US: i64 = 5_000_000;
@@ -143,10 +151,50 @@ impl Stream {
     fn pass_or_drop<S: Sink>(&mut self, line: LineKey, event: Event, desk: &mut Desk<'_, S>) {
         match self.position.judge(desk.rules, &event) {
             Link::Next => self.pass(line, event, desk),
-            Link::Duplicate => desk.duplicate(line),
+            Link::Duplicate => self.drop_or_begin_anew(line, event, desk),
             Link::Gap { expected, got } => {
                 self.tell_gap(&event, expected, got, desk);
                 self.pass(line, event, desk);
+            }
+        }
+    }
+
+    /// What was passed already is dropped, unless the venue has set its numbers or its clock back: then what was passed
+    /// says nothing of what comes.
+    fn drop_or_begin_anew<S: Sink>(&mut self, line: LineKey, event: Event, desk: &mut Desk<'_, S>) {
+        if !self.position.is_behind(desk.rules, &event) || !self.went_back(line, &event) {
+            return desk.duplicate(line);
+        }
+        self.position = Position::default();
+        for one in &mut self.attached {
+            *desk.held -= one.held.len();
+            one.held.clear();
+        }
+        desk.counters.gaps += 1;
+        desk.out.set_back(event.instrument, event.body.channel());
+        self.pass(line, event, desk);
+    }
+
+    /// By its time, or because for long nothing was passed while this line went on and on.
+    fn went_back(&mut self, line: LineKey, event: &Event) -> bool {
+        if self.position.is_set_back(event) {
+            return true;
+        }
+        let Some(one) = self.attached.iter_mut().find(|one| one.line == line && !one.gone) else {
+            return false;
+        };
+        let at = ordinal(event);
+        self.goes_back = true;
+        match &mut one.back {
+            // A repetition begins anew; numbers that were set back grow.
+            Some((since_us, newest)) if at > *newest => {
+                *newest = at;
+                event.recv_us - *since_us >= SET_BACK_US
+            }
+            Some((_, newest)) if at == *newest => false,
+            back => {
+                *back = Some((event.recv_us, at));
+                false
             }
         }
     }
@@ -160,7 +208,7 @@ impl Stream {
         match self.position.judge(desk.rules, &event) {
             Link::Duplicate => {
                 self.attached[at].joined = true;
-                desk.duplicate(line);
+                self.drop_or_begin_anew(line, event, desk);
             }
             Link::Next if kind != Kind::Ordered || self.attached[at].joined => self.pass(line, event, desk),
             _ => {
@@ -217,6 +265,9 @@ impl Stream {
 
     fn pass<S: Sink>(&mut self, line: LineKey, event: Event, desk: &mut Desk<'_, S>) {
         self.position.advance(desk.rules, &event);
+        if std::mem::take(&mut self.goes_back) {
+            self.attached.iter_mut().for_each(|one| one.back = None);
+        }
         desk.counters.passed += 1;
         if let Some(tally) = desk.tally(line) {
             tally.passed += 1;

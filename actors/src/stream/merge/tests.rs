@@ -18,8 +18,9 @@ enum Told {
     Gap(u64, u64),
     Opened,
     Cut,
+    SetBack,
 }
-use Told::{Cut, Event as Passed, Gap, Opened};
+use Told::{Cut, Event as Passed, Gap, Opened, SetBack};
 
 #[derive(Default)]
 struct Ear(Vec<Told>);
@@ -37,6 +38,10 @@ impl Sink for Ear {
 
     fn opened(&mut self, _: InstrumentIdx, _: Channel) {
         self.0.push(Opened);
+    }
+
+    fn set_back(&mut self, _: InstrumentIdx, _: Channel) {
+        self.0.push(SetBack);
     }
 
     fn cut(&mut self, _: InstrumentIdx, _: Channel) {
@@ -507,7 +512,7 @@ proptest! {
                             expected = Some(*to);
                         }
                         Cut => expected = None,
-                        Opened => {}
+                        Opened | SetBack => {}
                     }
                 }
             }
@@ -528,5 +533,45 @@ proptest! {
             prop_assert_eq!((counters.gaps, counters.missed), (0, 0));
             prop_assert_eq!(told.iter().filter(|told| **told == Cut).count(), 1, "only at the end");
         }
+    }
+}
+
+#[test]
+fn numbers_that_a_venue_sets_back_are_followed_and_told() {
+    let at = |sort, id, at_ms: i64| Event { event_us: Some(at_ms * MS), ..event(sort, id, at_ms * MS) };
+    for sort in [Sort::Depth, Sort::Consecutive, Sort::Increasing, Sort::Quote] {
+        let mut bench = Bench::new(sort);
+        let a = bench.merge.enter(1);
+        for (id, at_ms) in [(1000, 0), (1001, 100), (5, 200), (6, 5000), (7, 5100)] {
+            bench.merge.offer(a, at(sort, id, at_ms), &mut bench.ear);
+        }
+        // What lies a little behind may be a repetition; what is seconds newer is none.
+        let expected = [Opened, Passed(1000), Passed(1001), SetBack, Passed(6), Passed(7)];
+        assert_eq!(bench.told(), expected, "{sort:?}");
+        let counters = bench.merge.counters(0);
+        assert_eq!((counters.gaps, counters.duplicates), (1, 1), "{sort:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_followed_after_a_while_and_repetitions_are_not() {
+    for sort in [Sort::Timed, Sort::Quote, Sort::Depth] {
+        let mut bench = Bench::new(sort);
+        let a = bench.merge.enter(1);
+        bench.say(a, [1000, 1001], 0);
+        // The same few again and again, for ever.
+        for at_ms in (0..60_000).step_by(1000) {
+            bench.say(a, [900, 901, 1001], at_ms);
+        }
+        for at_ms in (0..60_000).step_by(1000) {
+            bench.says(a, 900, at_ms);
+        }
+        assert_eq!(bench.told(), [Opened, Passed(1000), Passed(1001)], "{sort:?}");
+        for (id, at_ms) in (10..).zip((60_000..75_000).step_by(1000)) {
+            bench.says(a, id, at_ms);
+        }
+        let told = bench.told();
+        assert_eq!(told[..2], [SetBack, Passed(20)], "{sort:?}");
+        assert_eq!(told.len(), 6, "{sort:?}: {told:?}");
     }
 }

@@ -74,12 +74,12 @@ impl Venue for Binance {
     fn connect(
         &self,
         market: Market,
-        _class: EndpointClass,
+        class: EndpointClass,
         base: &str,
         streams: &[StreamSpec],
         first_id: u64,
     ) -> ConnectSpec {
-        subscribe::connect(market, base, streams, first_id)
+        subscribe::connect(market, class, base, streams, first_id)
     }
 
     fn resubscribe(&self, _market: Market, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {

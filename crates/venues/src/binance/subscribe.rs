@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use fathom_market::{
     ids::Market,
-    plan::{ConnectSpec, KeepAlive, OutFrame, SessionRules, StreamSpec},
+    plan::{ConnectSpec, EndpointClass, KeepAlive, OutFrame, SessionRules, StreamSpec},
 };
 use serde::Serialize;
 
+use super::channels::MARKET;
+
 /// A frame of several hundred names was reported to fail in silence.
 const NAMES_PER_FRAME: usize = 100;
+/// Tells of listings, settlements and changed brackets.
+const LISTINGS: &str = "!contractInfo";
 
 /// `{"method":"SUBSCRIBE","params":[...],"id":1}`.
 #[derive(Serialize)]
@@ -21,9 +25,21 @@ struct Request<'a> {
 
 /// The address of combined streams and the frames that subscribe them. Names never go into the address, whose length
 /// is bounded.
-pub(super) fn connect(market: Market, base: &str, streams: &[StreamSpec], first_id: u64) -> ConnectSpec {
+pub(super) fn connect(
+    market: Market,
+    class: EndpointClass,
+    base: &str,
+    streams: &[StreamSpec],
+    first_id: u64,
+) -> ConnectSpec {
     let url = format!("{}/stream", base.trim_end_matches('/'));
-    ConnectSpec { url, subscribe: frames("SUBSCRIBE", streams, first_id), rules: rules(market) }
+    let mut subscribe = frames("SUBSCRIBE", streams, first_id);
+    if market == Market::Futures && class == MARKET {
+        // Of no instrument, and a few messages a day: each of these connections asks for it, so that the news does not
+        // go with one of them.
+        subscribe.push(frame("SUBSCRIBE", vec![LISTINGS], first_id + subscribe.len() as u64));
+    }
+    ConnectSpec { url, subscribe, rules: rules(market) }
 }
 
 /// Unsubscribes and subscribes again on an open line.
@@ -44,13 +60,16 @@ pub(super) fn unsubscribe(streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame
 }
 
 fn frames(method: &'static str, streams: &[StreamSpec], first_id: u64) -> Vec<OutFrame> {
-    let frame = |(id, part): (u64, &[StreamSpec])| {
-        let params = part.iter().map(|stream| stream.name.as_str()).collect();
-        // A struct of text and a number always serializes.
-        let text = serde_json::to_string(&Request { method, params, id }).unwrap_or_default();
-        OutFrame { text, ack: Some(id) }
-    };
-    (first_id..).zip(streams.chunks(NAMES_PER_FRAME)).map(frame).collect()
+    let parts = (first_id..).zip(streams.chunks(NAMES_PER_FRAME));
+    parts
+        .map(|(id, part)| frame(method, part.iter().map(|stream| stream.name.as_str()).collect(), id))
+        .collect()
+}
+
+fn frame(method: &'static str, params: Vec<&str>, id: u64) -> OutFrame {
+    // A struct of text and a number always serializes.
+    let text = serde_json::to_string(&Request { method, params, id }).unwrap_or_default();
+    OutFrame { text, ack: Some(id) }
 }
 
 /// Timing of a session. The server pings every 20 s on spot and every 3 min on futures, and closes at 24 h.
@@ -92,7 +111,7 @@ mod tests {
     #[test]
     fn frames_hold_a_hundred_names_and_keep_case_and_alphabet() {
         let names = streams((0..250).map(|n| format!("币{n}usdt@kline_1M")));
-        let spec = connect(Market::Spot, "wss://example.test:9443/", &names, 7);
+        let spec = connect(Market::Spot, STREAM, "wss://example.test:9443/", &names, 7);
         assert_eq!(spec.url, "wss://example.test:9443/stream");
         assert_eq!(
             spec.subscribe.iter().map(|frame| frame.ack).collect::<Vec<_>>(),
@@ -102,6 +121,20 @@ mod tests {
             spec.subscribe[2].text.starts_with(r#"{"method":"SUBSCRIBE","params":["币200usdt@kline_1M","#)
         );
         assert!(spec.subscribe[2].text.ends_with(r#""],"id":9}"#));
+    }
+
+    #[test]
+    fn futures_hear_of_listings_on_the_route_that_tells_of_them() {
+        use crate::binance::channels::PUBLIC;
+        let names = streams(["btcusdt@aggTrade".to_owned()]);
+        let of = |market, class| -> Vec<(String, Option<u64>)> {
+            let spec = connect(market, class, "wss://x", &names, 4);
+            spec.subscribe.into_iter().map(|frame| (frame.text, frame.ack)).collect()
+        };
+        let asked = of(Market::Futures, MARKET);
+        let listings = r#"{"method":"SUBSCRIBE","params":["!contractInfo"],"id":5}"#.to_owned();
+        assert_eq!((asked.len(), &asked[1]), (2, &(listings, Some(5))));
+        assert_eq!((of(Market::Futures, PUBLIC).len(), of(Market::Spot, STREAM).len()), (1, 1));
     }
 
     #[test]

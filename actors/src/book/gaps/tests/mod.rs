@@ -464,3 +464,75 @@ fn a_later_version_of_a_gap_is_always_newer() {
     tracker.untold(second.clone());
     assert_eq!(tracker.take(), [second]);
 }
+
+#[test]
+fn a_second_hole_after_records_of_one_moment_keeps_what_the_first_has_to_fetch() {
+    let mut tracker = tracker();
+    tracker.trades_are(TradeKind::Aggregate);
+    tracker.record(T, 7, trade(5));
+    tracker.lost(T, GapCause::Unreadable, 7);
+    tracker.record(T, 7, trade(8));
+    assert_eq!(tracker.next_page().map(|page| page.from_id), Some(6));
+    tracker.lost(T, GapCause::Unreadable, 7);
+    assert_eq!(tracker.next_page(), None, "it waits for the far edge");
+    tracker.record(T, 9, trade(10));
+    assert_eq!(
+        only(&mut tracker),
+        (GapCause::Unreadable, GapStatus::Open, (7, Some(9)), ids(5, 10), Some(3))
+    );
+    assert_eq!(page(&mut tracker, 6, &[6, 7, 8, 9], 10), Some(6..10));
+    assert_eq!(only(&mut tracker).1, GapStatus::Repaired);
+}
+
+#[test]
+fn a_symbol_that_comes_again_goes_on_from_its_own_last_record() {
+    let mut tracker = tracker();
+    tracker.record(T, 1, trade(5));
+    tracker.record(D, 1, depth(1, 2));
+    tracker.record(Q, 1, RecordId::Update(3));
+    tracker.commit();
+    tracker.finish();
+    tracker.rejoin(rules(), 100);
+    tracker.record(T, 200, trade(9));
+    let trades: Vec<_> = seen(&mut tracker).into_iter().filter(|gap| gap.3.0 == Some("5".into())).collect();
+    assert_eq!(trades, [(GapCause::Paused, GapStatus::Open, (1, Some(200)), ids(5, 9), Some(3))]);
+    assert_eq!(tracker.next_page().map(|page| page.from_id), Some(6));
+}
+
+#[test]
+fn what_is_open_of_a_symbol_that_leaves_for_good_is_closed_with_the_reason() {
+    let mut tracker = tracker();
+    tracker.record(T, 1, trade(5));
+    tracker.record(T, 2, trade(9));
+    tracker.record(Q, 2, RecordId::Update(3));
+    tracker.record(M1, 2, candle(1, false));
+    tracker.lost(Q, GapCause::Disconnect, 3);
+    tracker.lost(M1, GapCause::Disconnect, 3);
+    tracker.take();
+    tracker.give_up_all("it left", 50);
+    let told = tracker.take();
+    let of = |gap: &Gap| (gap.channel.clone(), gap.status, gap.to_us, gap.reason.clone());
+    let lost =
+        |channel: &str, to_us| (channel.to_owned(), GapStatus::Lost, Some(to_us), Some("it left".to_owned()));
+    let mut told: Vec<_> = told.iter().map(of).collect();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(told, [lost(&channel_word(Q), 50), lost(&channel_word(T), 2)]);
+    assert_eq!(tracker.next_page(), None);
+}
+
+fn channel_word(channel: Channel) -> String {
+    fathom_market::gap::channel_word(channel)
+}
+
+#[test]
+fn ids_that_were_set_back_are_records_again_and_their_hole_is_lost() {
+    let mut tracker = tracker();
+    tracker.record(T, 1, trade(500));
+    tracker.lost(T, GapCause::Sequence, 2);
+    tracker.ids_set_back(T);
+    tracker.record(T, 3, trade(499));
+    let closed = (GapCause::Sequence, GapStatus::Lost, (1, Some(3)), ids(500, 499));
+    let told = seen(&mut tracker);
+    assert_eq!(told.iter().map(|gap| (gap.0, gap.1, gap.2, gap.3.clone())).collect::<Vec<_>>(), [closed]);
+    assert!(tracker.record(T, 4, trade(502)), "and numbered on from there");
+}
