@@ -7,6 +7,7 @@ pub mod account;
 pub mod error;
 pub mod policy;
 pub mod read;
+pub mod rollup;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
