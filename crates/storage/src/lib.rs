@@ -11,6 +11,7 @@ pub mod rollup;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
+pub mod trade_bars;
 
 pub use account::{
     Accepted, Accounts, Offered, Opening, QuarantineLimits, QuarantineQuery, QuarantinedRow, Refusal, Resent,
