@@ -6,6 +6,7 @@
 pub mod account;
 pub mod error;
 pub mod policy;
+pub mod postgres;
 pub mod read;
 pub mod rollup;
 pub mod spool;
@@ -19,6 +20,7 @@ pub use account::{
 };
 pub use error::StoreError;
 pub use policy::{Class, Policy};
+pub use postgres::{PostgresConfig, PostgresStore, Timescale};
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,
 };

@@ -9,7 +9,7 @@ pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
 mod gaps;
-mod health;
+pub(crate) mod health;
 mod history;
 pub(crate) mod ledger;
 pub(crate) mod migrate;
