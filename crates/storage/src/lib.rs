@@ -4,6 +4,7 @@
 //! `fathom_market::table`; a store only carries it out.
 
 pub mod account;
+pub mod check;
 pub mod error;
 pub mod policy;
 pub mod postgres;
@@ -13,11 +14,14 @@ pub mod spool;
 pub mod sqlite;
 pub mod store;
 pub mod trade_bars;
+#[cfg(test)]
+mod upkeep_tests;
 
 pub use account::{
     Accepted, Accounts, Offered, Opening, QuarantineLimits, QuarantineQuery, QuarantinedRow, Refusal, Resent,
     SpoolStatus,
 };
+pub use check::Check;
 pub use error::StoreError;
 pub use policy::{Class, Policy};
 pub use postgres::{PostgresConfig, PostgresStore, Timescale};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fathom_market::{batch::Batch, mark::StreamMark, table::Table};
 
-use crate::{account::Accounts, error::StoreError, read::History, spool::Drain};
+use crate::{account::Accounts, check::Check, error::StoreError, read::History, spool::Drain};
 
 /// A row that the store refuses for what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,14 @@ pub trait Store: Send + Sync {
     ) -> Result<u64, StoreError> {
         let _ = (instrument_id, from_us, to_us);
         Ok(0)
+    }
+
+    /// Compares what the store holds with what this program makes; changes nothing.
+    ///
+    /// # Errors
+    /// When the store is away, or has no list of what it should hold.
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        Err(StoreError::fatal("this store has no list of what it should hold"))
     }
 
     /// Asks whether the store answers.

@@ -14,8 +14,11 @@ mod history;
 mod layout;
 mod migrate;
 mod partitions;
+mod rollup;
 mod row;
 mod statements;
+mod trade_bars;
+mod validate;
 mod writer;
 
 #[cfg(test)]
@@ -36,10 +39,12 @@ use partitions::Partitions;
 use writer::Writer;
 
 use crate::{
+    check::Check,
     error::StoreError,
     read::History,
     sqlite::health::Health,
     store::{Retention, Store, StoreStatus, WriteOutcome},
+    trade_bars::Interval,
 };
 
 /// A PostgreSQL database as a store.
@@ -115,6 +120,26 @@ impl Store for PostgresStore {
         let removed = self.health.note(removed)?;
         self.measure().await?;
         Ok(removed)
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        let hours = self.health.note(rollup::roll_up(&self.pool, i64::MAX, limit).await)?;
+        let gaps = self.health.note(trade_bars::roll_up(&self.pool, limit.saturating_sub(hours)).await)?;
+        Ok(hours + gaps)
+    }
+
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        let repaired = Interval { from_us, to_us };
+        self.health.note(trade_bars::recompute(&self.pool, instrument_id, repaired).await)
+    }
+
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.health.note(self.checks().await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

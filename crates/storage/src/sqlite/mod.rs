@@ -17,6 +17,7 @@ mod rollup;
 mod row;
 mod statements;
 mod trade_bars;
+mod validate;
 pub(crate) mod writer;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ use writer::Writer;
 
 use crate::{
     account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
+    check::Check,
     error::StoreError,
     read::History,
     store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
@@ -125,6 +127,10 @@ impl Store for SqliteStore {
     ) -> Result<u64, StoreError> {
         let repaired = Interval { from_us, to_us };
         self.health.note(trade_bars::recompute(&self.writer, instrument_id, repaired).await)
+    }
+
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.health.note(self.checks().await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -7,7 +7,6 @@ mod policy;
 mod reading;
 mod rollups;
 mod rows;
-mod trade_bars;
 mod views;
 
 use std::path::Path;
