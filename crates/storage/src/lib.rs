@@ -5,7 +5,9 @@
 
 pub mod account;
 pub mod error;
+pub mod export;
 pub mod policy;
+pub mod prepared;
 pub mod read;
 pub mod spool;
 pub mod sqlite;
@@ -16,7 +18,9 @@ pub use account::{
     SpoolStatus,
 };
 pub use error::StoreError;
+pub use export::{Key, Page, Span};
 pub use policy::{Class, Policy};
+pub use prepared::Prepared;
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,
 };
