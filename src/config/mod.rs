@@ -12,6 +12,8 @@ mod raw;
 mod read;
 mod secret;
 #[cfg(test)]
+mod store_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
@@ -23,7 +25,7 @@ use self::{
 pub use self::{
     checked::{
         Candles, Config, Depth, EndpointOverrides, Gaps, Http, KnownVenue, Log, LogFormat, LogLevel,
-        OrderbookSnapshots, Poll, RawTables, Spool, SpoolMode, Store, StoreKind, Stream, Supervision, Ticks,
+        OrderbookSnapshots, Poll, RawTables, Spool, SpoolMode, Store, StoreKind, StoreServer, Stream, Supervision, Ticks,
         TierOrder, Tiers, VenueMarket,
     },
     error::{ConfigError, Origin},

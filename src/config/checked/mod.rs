@@ -1,6 +1,7 @@
 //! What the service runs with: every value checked, of its final type, and without `Option` where a default exists.
 
 mod market;
+mod server;
 mod service;
 mod storing;
 mod symbols;
@@ -16,6 +17,7 @@ use fathom_storage::Retention;
 
 pub use self::{
     market::{Depth, Poll, Stream, Ticks, TierOrder, Tiers},
+    server::StoreServer,
     service::{Http, Log, LogFormat, LogLevel, Supervision},
     storing::{Candles, Gaps, OrderbookSnapshots, RawTables, Spool, SpoolMode, Store, StoreKind},
     venues::{EndpointOverrides, KnownVenue, VenueMarket},
