@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod error;
+pub mod mysql;
 pub mod policy;
 pub mod read;
 pub mod spool;
@@ -16,6 +17,7 @@ pub use account::{
     SpoolStatus,
 };
 pub use error::StoreError;
+pub use mysql::{MysqlConfig, MysqlStore};
 pub use policy::{Class, Policy};
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,

@@ -3,13 +3,13 @@
 //! A commit is the acceptance: what [`Store::write`] has answered `Committed` for outlives the process. Nothing here knows a
 //! table by name except the questions of [`crate::read::History`]; what is written follows from the declared schemas.
 
-mod bind;
+pub(crate) mod bind;
 pub(crate) mod books;
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
 mod gaps;
-mod health;
+pub(crate) mod health;
 mod history;
 pub(crate) mod ledger;
 pub(crate) mod migrate;
