@@ -8,6 +8,7 @@ pub mod error;
 pub mod mysql;
 pub mod policy;
 pub mod read;
+pub mod rollup;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
