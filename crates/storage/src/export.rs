@@ -107,7 +107,6 @@ pub(crate) enum Compare {
     /// `(a, b) > (x, y)`, which finds its place in an index.
     Rows,
     /// `a > x or (a = x and b > y)`: some stores find no index for the other form.
-    #[allow(dead_code, reason = "for stores that are servers")]
     Spelled,
 }
 

@@ -6,9 +6,11 @@
 pub mod account;
 pub mod error;
 pub mod export;
+pub mod mysql;
 pub mod policy;
 pub mod prepared;
 pub mod read;
+pub mod rollup;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
@@ -19,6 +21,7 @@ pub use account::{
 };
 pub use error::StoreError;
 pub use export::{Key, Page, Span};
+pub use mysql::{MysqlConfig, MysqlStore};
 pub use policy::{Class, Policy};
 pub use prepared::Prepared;
 pub use read::{

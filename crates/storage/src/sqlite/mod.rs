@@ -3,17 +3,18 @@
 //! A commit is the acceptance: what [`Store::write`] has answered `Committed` for outlives the process. Nothing here knows a
 //! table by name except the questions of [`crate::read::History`]; what is written follows from the declared schemas.
 
-mod bind;
+pub(crate) mod bind;
 pub(crate) mod books;
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
 mod export;
 mod gaps;
-mod health;
+pub(crate) mod health;
 mod history;
 pub(crate) mod ledger;
 pub(crate) mod migrate;
+mod rollup;
 mod row;
 mod statements;
 pub(crate) mod writer;
@@ -116,6 +117,9 @@ impl Store for SqliteStore {
 
     async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
         self.rows_in(table, span).await
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

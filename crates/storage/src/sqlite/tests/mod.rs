@@ -6,6 +6,7 @@ mod export;
 mod faults;
 mod policy;
 mod reading;
+mod rollups;
 mod rows;
 mod views;
 
