@@ -8,6 +8,7 @@ pub mod address;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod copy;
 pub mod http;
 pub mod replay;
 pub mod settings;

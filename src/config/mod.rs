@@ -26,7 +26,7 @@ pub use self::{
     checked::{
         Candles, Config, Depth, EndpointOverrides, Gaps, Http, KnownVenue, Log, LogFormat, LogLevel,
         OrderbookSnapshots, Poll, RawTables, Spool, SpoolMode, Store, StoreKind, StoreServer, Stream, Supervision, Ticks,
-        TierOrder, Tiers, VenueMarket,
+        TierOrder, Tiers, VenueMarket, time_ms,
     },
     error::{ConfigError, Origin},
     legacy::names as old_environment_names,

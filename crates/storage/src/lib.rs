@@ -27,6 +27,6 @@ pub use prepared::Prepared;
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,
 };
-pub use spool::{Drain, Spool, SpoolConfig, Spooled, Step};
+pub use spool::{Drain, Settled, Spool, SpoolConfig, Spooled, Step, write_in_parts};
 pub use sqlite::{Durability, SqliteConfig, SqliteStore};
-pub use store::{PoisonRow, Retention, Sink, Store, StoreStatus, WriteOutcome};
+pub use store::{Fact, PoisonRow, Retention, Sink, Store, StoreStatus, WriteOutcome};

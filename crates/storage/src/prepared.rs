@@ -17,7 +17,7 @@ use crate::{
     error::{ErrorClass, StoreError},
     export::{Page, Span},
     read::History,
-    store::{Retention, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Store, StoreStatus, WriteOutcome},
 };
 
 /// How long to wait when the store takes no schema from this program.
@@ -100,6 +100,10 @@ impl Store for Prepared {
 
     async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
         self.store.count_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.store.facts().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

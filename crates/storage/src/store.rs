@@ -78,6 +78,9 @@ pub struct StoreStatus {
     pub last_error: Option<String>,
 }
 
+/// Something that a store says of itself: what it is about, and a few words.
+pub type Fact = (&'static str, String);
+
 /// A place where batches are kept.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -128,6 +131,14 @@ pub trait Store: Send + Sync {
     async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
         let _ = (table, span);
         Err(StoreError::fatal("this store does not give its rows away"))
+    }
+
+    /// What the store says of itself: its version, its schema, what it can and what it refuses.
+    ///
+    /// # Errors
+    /// When the store is away.
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.probe().await.map(|()| Vec::new())
     }
 
     /// Asks whether the store answers.

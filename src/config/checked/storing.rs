@@ -325,7 +325,7 @@ impl Candles {
 }
 
 /// Reads a date, a date and time (UTC unless it has an offset), or milliseconds since the epoch.
-fn start_of(text: &str) -> Option<i64> {
+pub fn start_of(text: &str) -> Option<i64> {
     let text = text.trim();
     if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis());

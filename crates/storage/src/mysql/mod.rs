@@ -9,6 +9,7 @@ mod classify;
 mod connect;
 mod expire;
 mod export;
+mod facts;
 mod gaps;
 mod history;
 mod insert;
@@ -34,7 +35,7 @@ use crate::{
     export::{Page, Span},
     read::History,
     sqlite::health::Health,
-    store::{Retention, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Store, StoreStatus, WriteOutcome},
 };
 
 /// The tables that are not kept here: best bids and asks, trades and depth updates.
@@ -115,6 +116,10 @@ impl Store for MysqlStore {
 
     async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
         self.rows_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ use fathom_market::{batch::Batch, table::Table};
 use sqlx::Connection as _;
 use tokio::sync::RwLock;
 
-pub use drain::{Drain, Step};
+pub use drain::{Drain, Settled, Step, write as write_in_parts};
 pub use spooled::Spooled;
 
 use self::current::Slot;

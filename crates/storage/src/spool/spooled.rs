@@ -18,7 +18,7 @@ use crate::{
     export::{Page, Span},
     read::History,
     sqlite::{classify::store_error, ledger, writer::BEGIN},
-    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Sink, Store, StoreStatus, WriteOutcome},
 };
 
 /// A store whose rows are accepted into a spool. Writing without accounts, migrating, expiring and reading go to the store.
@@ -59,6 +59,10 @@ impl Store for Spooled {
 
     async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
         self.store.count_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.store.facts().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
 mod export;
+mod facts;
 mod gaps;
 pub(crate) mod health;
 mod history;
@@ -42,7 +43,7 @@ use crate::{
     error::StoreError,
     export::{Page, Span},
     read::History,
-    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Sink, Store, StoreStatus, WriteOutcome},
 };
 
 /// A SQLite file as a store.
@@ -117,9 +118,14 @@ impl Store for SqliteStore {
 
     async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
         self.rows_in(table, span).await
+    }
 
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
