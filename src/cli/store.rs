@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use fathom_actors::kernel::Clock;
 use fathom_market::table::Table;
-use fathom_storage::{PoisonRow, Span, Store, mysql::unsupported_tables};
+use fathom_storage::{PoisonRow, Span, mysql::unsupported_tables};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, block_on};
