@@ -127,7 +127,9 @@ mod tests {
         assert_eq!(url("mysql+aiomysql://u:p@h/db").as_deref(), Some("mysql://u:p@h/db"));
         assert_eq!(url("mariadb://u@h/db").as_deref(), Some("mysql://u@h/db"));
         assert_eq!(url("timescale://h/db").as_deref(), Some("postgres://h/db"));
-        for other in ["", "f.db", "sqlite://:memory:", "sqlite://", "oracle://h/db", "postgres://h", "postgres:///db"] {
+        for other in
+            ["", "f.db", "sqlite://:memory:", "sqlite://", "oracle://h/db", "postgres://h", "postgres:///db"]
+        {
             assert_eq!(url(other), None, "{other}");
         }
     }

@@ -136,7 +136,9 @@ pub async fn open_sink(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn
         Ok(Err(error)) => {
             tracing::warn!(store = shown, %error, "the store is not ready: rows wait in the spool until it is");
         }
-        Err(_) => tracing::warn!(store = shown, "the store does not answer: rows wait in the spool until it does"),
+        Err(_) => {
+            tracing::warn!(store = shown, "the store does not answer: rows wait in the spool until it does")
+        }
     }
     spooled(config, clock, store).await
 }

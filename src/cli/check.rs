@@ -69,7 +69,10 @@ async fn ask_store(config: &Config) -> anyhow::Result<String> {
         let facts: Vec<String> = facts.iter().map(|(about, words)| format!("{about} {words}")).collect();
         let has_timescale = facts.iter().any(|fact| fact.starts_with("timescale yes"));
         if config.store.kind == StoreKind::Timescale && !has_timescale {
-            anyhow::bail!("store.kind is timescale and the server has no such extension: {}", facts.join("; "));
+            anyhow::bail!(
+                "store.kind is timescale and the server has no such extension: {}",
+                facts.join("; ")
+            );
         }
         Ok(facts.join("; "))
     };

@@ -1,10 +1,6 @@
 //! `fathom store copy`: what one store holds into another, with progress, and counts at the end.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};

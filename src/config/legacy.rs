@@ -139,7 +139,10 @@ fn apply_one(
         StoreAddress => set_store(tree, &value, &origin),
         StoreServer(key) => {
             if !set_server(tree, key, &value, &origin, has) {
-                notes.push(format!("{} is not used: the store is a file, and {DB_HOST} names no server", entry.name));
+                notes.push(format!(
+                    "{} is not used: the store is a file, and {DB_HOST} names no server",
+                    entry.name
+                ));
             }
         }
         NotYet(feature) => {
@@ -163,7 +166,9 @@ fn set_store(tree: &mut Table, address: &str, origin: &Origin) {
         }
         None => {
             set("store.url", address);
-            if kind(tree).is_none_or(|kind| Address::parse(&format!("{kind}://h/d")).is_none_or(|known| known.family() != parsed.family())) {
+            if kind(tree).is_none_or(|kind| {
+                Address::parse(&format!("{kind}://h/d")).is_none_or(|known| known.family() != parsed.family())
+            }) {
                 tree.set("store.kind", Node::bare(parsed.kind(), origin.clone()));
             }
         }
@@ -172,13 +177,7 @@ fn set_store(tree: &mut Table, address: &str, origin: &Origin) {
 
 /// Sets a part of the server's address. A host or a database's name says that there is a server: PostgreSQL, unless another
 /// is configured. False when nothing says so.
-fn set_server(
-    tree: &mut Table,
-    key: &str,
-    value: &str,
-    origin: &Origin,
-    has: &dyn Fn(&str) -> bool,
-) -> bool {
+fn set_server(tree: &mut Table, key: &str, value: &str, origin: &Origin, has: &dyn Fn(&str) -> bool) -> bool {
     let is_file = kind(tree).is_none_or(|kind| kind == "sqlite");
     if is_file && !has(DB_HOST) && !has(DB_NAME) {
         return false;
@@ -311,7 +310,8 @@ fn seconds(text: &str) -> Result<Option<String>, &'static str> {
 
 /// An address of a store, in any spelling.
 fn store_address(text: &str) -> Result<Option<String>, &'static str> {
-    const EXPECTED: &str = "an address: sqlite:// with a path, postgres:// or mysql:// with host and database";
+    const EXPECTED: &str =
+        "an address: sqlite:// with a path, postgres:// or mysql:// with host and database";
     Address::parse(text).map(|_| Some(text.to_owned())).ok_or(EXPECTED)
 }
 

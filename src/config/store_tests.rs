@@ -76,7 +76,10 @@ fn an_address_in_a_file_is_read_and_stays_hidden() {
     assert_eq!(server(&config), (StoreKind::Timescale, "postgres://u:hunter2@h/db", "h/db"));
     std::fs::write(&path, "mysql://u:hunter2@h/db").expect("written");
     let message = refusal(with(&file, &[]));
-    assert!(message.starts_with("store.url_file = \"[hidden]\"") && !message.contains("hunter2"), "{message}");
+    assert!(
+        message.starts_with("store.url_file = \"[hidden]\"") && !message.contains("hunter2"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -85,8 +88,16 @@ fn contradictions_about_the_store_are_refused_by_name() {
         ("url = \"postgres://u:hunter2@h/db\"", "store.url", "no server"),
         ("kind = \"postgres\"", "missing key store.url", ""),
         ("kind = \"postgres\"\nurl = \"mysql://u:hunter2@h/db\"", "store.url", "postgres://"),
-        ("kind = \"postgres\"\nurl = \"postgres://u:hunter2@h/db\"\nhost = \"h\"", "store.host", "store.url says"),
-        ("kind = \"mysql\"\nurl = \"mysql://h/db\"\npassword = \"hunter2\"", "store.password", "store.url says"),
+        (
+            "kind = \"postgres\"\nurl = \"postgres://u:hunter2@h/db\"\nhost = \"h\"",
+            "store.host",
+            "store.url says",
+        ),
+        (
+            "kind = \"mysql\"\nurl = \"mysql://h/db\"\npassword = \"hunter2\"",
+            "store.password",
+            "store.url says",
+        ),
         ("kind = \"mysql\"\nhost = \"h\"\nspool = \"never\"", "store.spool", "can be away"),
         ("kind = \"mysql\"\nhost = \"h\"\npool = 0", "store.pool", "1 to 200"),
     ];

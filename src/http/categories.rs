@@ -267,7 +267,8 @@ async fn stats(state: Shared, params: Params) -> Answer {
     }
     // In the order of the store: by name, and spot before futures.
     let follows = |stat: &CategoryStat| {
-        after.is_none_or(|(name, market)| (stat.category.as_str(), market) > (name, stat.market_type.as_str()))
+        after
+            .is_none_or(|(name, market)| (stat.category.as_str(), market) > (name, stat.market_type.as_str()))
     };
     let mut stored: Vec<CategoryStat> = stored.into_iter().filter(follows).collect();
     let more = stored.len() > limit;

@@ -8,6 +8,7 @@ pub mod error;
 pub mod export;
 pub mod mysql;
 pub mod policy;
+pub mod postgres;
 pub mod prepared;
 pub mod read;
 pub mod rollup;
@@ -23,6 +24,7 @@ pub use error::StoreError;
 pub use export::{Key, Page, Span};
 pub use mysql::{MysqlConfig, MysqlStore};
 pub use policy::{Class, Policy};
+pub use postgres::{PostgresConfig, PostgresStore, Timescale};
 pub use prepared::Prepared;
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,

@@ -19,7 +19,9 @@ pub use self::{
     market::{Depth, Poll, Stream, Ticks, TierOrder, Tiers},
     server::StoreServer,
     service::{Http, Log, LogFormat, LogLevel, Supervision},
-    storing::{Candles, Gaps, OrderbookSnapshots, RawTables, Spool, SpoolMode, Store, StoreKind, start_of as time_ms},
+    storing::{
+        Candles, Gaps, OrderbookSnapshots, RawTables, Spool, SpoolMode, Store, StoreKind, start_of as time_ms,
+    },
     venues::{EndpointOverrides, KnownVenue, VenueMarket},
 };
 use super::{error::ConfigError, raw::Table, read::Reader, secret::Secret};

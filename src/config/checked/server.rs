@@ -40,14 +40,7 @@ impl StoreServer {
         }
         let (url, shown) = given.address(reader, kind)?;
         let url = Secret::address(&url).ok_or_else(|| reader.invalid_secret("url", NOT_AN_ADDRESS))?;
-        Ok(Some(Self {
-            url,
-            shown,
-            pool,
-            statement_timeout,
-            idle_in_transaction_timeout,
-            connect_timeout,
-        }))
+        Ok(Some(Self { url, shown, pool, statement_timeout, idle_in_transaction_timeout, connect_timeout }))
     }
 }
 
@@ -91,8 +84,7 @@ impl Given {
         let mut given = given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key);
         let Some(first) = given.next() else { return Ok(()) };
         if !kind.is_server() {
-            let reason =
-                "expected none: store.kind = sqlite is no server; set store.kind to postgres, timescale, mysql or mariadb";
+            let reason = "expected none: store.kind = sqlite is no server; set store.kind to postgres, timescale, mysql or mariadb";
             return Err(reader.invalid_secret(first, reason));
         }
         match (first, given.next()) {
@@ -113,10 +105,8 @@ impl Given {
             (None, None, None) => return Err(ConfigError::Missing { key: reader.path_of("url") }),
         };
         let expected = || {
-            let reason = format!(
-                "expected an address such as {}://user:password@host/database",
-                kind.scheme()
-            );
+            let reason =
+                format!("expected an address such as {}://user:password@host/database", kind.scheme());
             reader.invalid_secret(key, reason)
         };
         let address = Address::parse(&text).ok_or_else(expected)?;
@@ -129,7 +119,8 @@ impl Given {
     fn composed(&self, kind: StoreKind, host: &str) -> String {
         let port = if self.port == 0 { String::new() } else { format!(":{}", self.port) };
         let password = self.password.as_ref().map(|password| format!(":{}", encoded(password.expose())));
-        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+        let host =
+            if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
         format!(
             "{}://{}{}@{host}{port}/{}",
             kind.scheme(),

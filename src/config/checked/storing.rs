@@ -171,7 +171,8 @@ impl Store {
             return Err(reader.invalid("inbox_rows", "expected at least store.batch_rows"));
         }
         if kind.is_server() && store.spool == SpoolMode::Never {
-            let reason = "expected auto or always: a server can be away, and rows are accepted into the spool then";
+            let reason =
+                "expected auto or always: a server can be away, and rows are accepted into the spool then";
             return Err(reader.invalid("spool", reason));
         }
         Ok(store)

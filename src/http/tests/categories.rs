@@ -183,7 +183,10 @@ async fn hours_and_days_of_a_category_are_exact() {
     assert_eq!((&body["data"][0]["bidVolume"], &body["data"][0]["count"]), (&bid, &2.into()), "{body}");
     let next = body["next"].as_str().expect("more");
     let rest = world.json(&format!("{path}&from={start}&limit=2&after={next}")).await;
-    assert_eq!((rest["count"].as_u64(), rest["data"][0]["bucket"].as_i64()), (Some(1), Some(start + 2 * HOUR)));
+    assert_eq!(
+        (rest["count"].as_u64(), rest["data"][0]["bucket"].as_i64()),
+        (Some(1), Some(start + 2 * HOUR))
+    );
     let day = world.json("/api/v1/categories/TOTAL/rollup?depth=5&width=1d").await;
     assert_eq!((day["data"][0]["bidVolume"]["avg"].as_str(), day["width"].as_str()), (Some("6"), Some("1d")));
     assert_eq!(world.get("/api/v1/categories/TOTAL/rollup?depth=5&width=1w").await.refusal().0, 400);
