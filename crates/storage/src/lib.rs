@@ -6,6 +6,8 @@
 pub mod account;
 pub mod error;
 pub mod export;
+#[cfg(test)]
+mod export_tests;
 pub mod mysql;
 pub mod policy;
 pub mod postgres;

@@ -12,7 +12,8 @@ impl SqliteStore {
         let schema = match self.number(made).await?.as_str() {
             "0" => "not made yet".to_owned(),
             _ => {
-                let last = "select coalesce(max(version), 0) || '' as fact from _sqlx_migrations where success";
+                let last =
+                    "select coalesce(max(version), 0) || '' as fact from _sqlx_migrations where success";
                 format!("migration {}", self.number(last).await?)
             }
         };
