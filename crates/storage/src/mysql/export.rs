@@ -16,7 +16,7 @@ impl MysqlStore {
         if !supports(page.table) {
             return Ok(Batch::new(page.table));
         }
-        let rows = self.ask(export::rows(page, Compare::Spelled)).await?;
+        let rows = self.ask(export::rows(page, Compare::Spelled, page.table.schema().key)).await?;
         export::batch(page.table, &rows)
     }
 

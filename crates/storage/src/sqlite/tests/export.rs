@@ -56,7 +56,7 @@ async fn pages_and_the_questions_of_the_interface_use_an_index() {
     for table in Table::ALL {
         let after = Key::last(&rows::batch(*table, 0..1));
         let page = Page { table: *table, after, span: Span::default(), limit: 10 };
-        let sql = crate::export::rows(&page, crate::export::Compare::Rows).numbered().sql;
+        let sql = crate::export::rows(&page, crate::export::Compare::Rows, table.schema().key).numbered().sql;
         let plan = plan(&store, &sql).await;
         assert!(plan.contains("SEARCH") && plan.contains(">"), "{table:?}: {plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{table:?}: {plan}");
