@@ -9,6 +9,8 @@ mod classify;
 mod connect;
 mod encode;
 mod expire;
+mod export;
+mod facts;
 mod gaps;
 mod history;
 mod layout;
@@ -41,9 +43,10 @@ use writer::Writer;
 use crate::{
     check::Check,
     error::StoreError,
+    export::{Page, Span},
     read::History,
     sqlite::health::Health,
-    store::{Retention, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Store, StoreStatus, WriteOutcome},
     trade_bars::Interval,
 };
 
@@ -140,6 +143,18 @@ impl Store for PostgresStore {
 
     async fn validate(&self) -> Result<Vec<Check>, StoreError> {
         self.health.note(self.checks().await)
+    }
+
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

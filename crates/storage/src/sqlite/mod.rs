@@ -3,11 +3,13 @@
 //! A commit is the acceptance: what [`Store::write`] has answered `Committed` for outlives the process. Nothing here knows a
 //! table by name except the questions of [`crate::read::History`]; what is written follows from the declared schemas.
 
-mod bind;
+pub(crate) mod bind;
 pub(crate) mod books;
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
+mod export;
+mod facts;
 mod gaps;
 pub(crate) mod health;
 mod history;
@@ -42,8 +44,9 @@ use crate::{
     account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
     check::Check,
     error::StoreError,
+    export::{Page, Span},
     read::History,
-    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Sink, Store, StoreStatus, WriteOutcome},
     trade_bars::Interval,
 };
 
@@ -113,6 +116,14 @@ impl Store for SqliteStore {
         self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
     }
 
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
+    }
+
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         let hours = self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)?;
         let gaps = self.health.note(trade_bars::roll_up(&self.writer, limit.saturating_sub(hours)).await)?;
@@ -131,6 +142,10 @@ impl Store for SqliteStore {
 
     async fn validate(&self) -> Result<Vec<Check>, StoreError> {
         self.health.note(self.checks().await)
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
