@@ -13,6 +13,7 @@ mod gaps;
 mod history;
 mod layout;
 mod migrate;
+mod newest;
 mod partitions;
 mod row;
 mod statements;
@@ -32,6 +33,7 @@ use sqlx::{PgPool, postgres::PgArguments};
 
 pub use connect::{PostgresConfig, Timescale};
 use layout::Shape;
+use newest::Newest;
 use partitions::Partitions;
 use writer::Writer;
 
@@ -48,6 +50,7 @@ pub struct PostgresStore {
     pool: PgPool,
     writer: Writer,
     partitions: Partitions,
+    newest: Newest,
     timescale: Timescale,
     shape: OnceLock<Shape>,
     /// Bytes of the database when they were last asked for; 0 before.
@@ -66,6 +69,7 @@ impl PostgresStore {
             pool: connect::pool(config)?,
             writer: Writer::default(),
             partitions: Partitions::default(),
+            newest: Newest::default(),
             timescale: config.timescale,
             shape: OnceLock::new(),
             bytes: AtomicU64::new(0),
@@ -93,6 +97,8 @@ impl Store for PostgresStore {
             return WriteOutcome::Poison { rows: misfits };
         }
         let outcome = self.writer.write(&self.pool, &self.partitions, batch).await;
+        // Before anybody is told; a lost answer may have been a commit too.
+        self.newest.wrote(batch);
         self.health.note_write(&outcome);
         outcome
     }
