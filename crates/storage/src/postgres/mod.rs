@@ -15,6 +15,7 @@ mod gaps;
 mod history;
 mod layout;
 mod migrate;
+mod newest;
 mod partitions;
 mod rollup;
 mod row;
@@ -37,6 +38,7 @@ use sqlx::{PgPool, postgres::PgArguments};
 
 pub use connect::{PostgresConfig, Timescale};
 use layout::Shape;
+use newest::Newest;
 use partitions::Partitions;
 use writer::Writer;
 
@@ -56,6 +58,7 @@ pub struct PostgresStore {
     pool: PgPool,
     writer: Writer,
     partitions: Partitions,
+    newest: Newest,
     timescale: Timescale,
     shape: OnceLock<Shape>,
     /// Bytes of the database when they were last asked for; 0 before.
@@ -74,6 +77,7 @@ impl PostgresStore {
             pool: connect::pool(config)?,
             writer: Writer::default(),
             partitions: Partitions::default(),
+            newest: Newest::default(),
             timescale: config.timescale,
             shape: OnceLock::new(),
             bytes: AtomicU64::new(0),
@@ -101,6 +105,8 @@ impl Store for PostgresStore {
             return WriteOutcome::Poison { rows: misfits };
         }
         let outcome = self.writer.write(&self.pool, &self.partitions, batch).await;
+        // Before anybody is told; a lost answer may have been a commit too.
+        self.newest.wrote(batch);
         self.health.note_write(&outcome);
         outcome
     }
