@@ -195,7 +195,8 @@ async fn latest(store: &MysqlStore) {
     let mut micros = Vec::new();
     for _ in 0..200 {
         let start = Instant::now();
-        let rows = store.history().latest_categories("ALL", "SPOT", Decimal::new(5, 0)).await.expect("an answer");
+        let rows =
+            store.history().latest_categories("ALL", "SPOT", Decimal::new(5, 0)).await.expect("an answer");
         micros.push(start.elapsed().as_micros());
         assert_eq!(rows.len(), 10);
     }

@@ -5,8 +5,10 @@
 
 pub mod account;
 pub mod error;
+pub mod export;
 pub mod mysql;
 pub mod policy;
+pub mod prepared;
 pub mod read;
 pub mod rollup;
 pub mod spool;
@@ -18,8 +20,10 @@ pub use account::{
     SpoolStatus,
 };
 pub use error::StoreError;
+pub use export::{Key, Page, Span};
 pub use mysql::{MysqlConfig, MysqlStore};
 pub use policy::{Class, Policy};
+pub use prepared::Prepared;
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,
 };

@@ -8,6 +8,7 @@ mod bind;
 mod classify;
 mod connect;
 mod expire;
+mod export;
 mod gaps;
 mod history;
 mod insert;
@@ -31,6 +32,7 @@ use writer::Writer;
 
 use crate::{
     error::StoreError,
+    export::{Page, Span},
     read::History,
     sqlite::health::Health,
     store::{Retention, Store, StoreStatus, WriteOutcome},
@@ -108,6 +110,14 @@ impl Store for MysqlStore {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError> {
         self.health.note(expire::expire(&self.readers, &self.opener, retention, now_us, limit).await)
+    }
+
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
     }
 
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {

@@ -110,6 +110,15 @@ impl Spool {
         self.state().clone()
     }
 
+    /// What waits of a table, in the order of its acceptance; records that cannot be read are left out, the drain finds them.
+    pub(crate) async fn batches(&self, table: Table) -> Result<Vec<Batch>, StoreError> {
+        let file = self.file().await?;
+        match records::of(&file.readers, table.schema().name).await {
+            Ok(records) => Ok(records.iter().filter_map(|record| record.batch().ok()).collect()),
+            Err(error) => Err(self.failed(&file, error).await),
+        }
+    }
+
     /// Appends a batch with its accounts: that is its acceptance.
     pub(crate) async fn append(&self, batch: &Batch, offered: &[(Table, Offered)]) -> WriteOutcome {
         let rows = batch.len() as u64;

@@ -8,6 +8,7 @@ pub(crate) mod books;
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
+mod export;
 mod gaps;
 pub(crate) mod health;
 mod history;
@@ -39,6 +40,7 @@ use writer::Writer;
 use crate::{
     account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
     error::StoreError,
+    export::{Page, Span},
     read::History,
     store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
 };
@@ -107,6 +109,14 @@ impl Store for SqliteStore {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError> {
         self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
+    }
+
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
     }
 
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
