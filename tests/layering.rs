@@ -54,7 +54,8 @@ const ALLOWED_IN_TESTS: &[(&str, &str)] = &[
 /// Foreign packages with a home: nobody else may depend on them, not even in tests unless TEST_HOMES says so.
 const HOMES: &[(&str, &[&str])] = &[
     // The tests of the whole read the service's database.
-    ("sqlx", &["fathom-storage", "xtask"]),
+    // The testkit makes the databases of tests, and nothing but tests depends on it.
+    ("sqlx", &["fathom-storage", "fathom-testkit", "xtask"]),
     ("tokio-tungstenite", &["fathom-transport", "fathom-simulator"]),
     ("redis", &["fathom-delivery"]),
     // The root package calls its own API with it (`fathom ctl`), never a venue.

@@ -5,7 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fathom_market::{batch::Batch, mark::StreamMark, table::Table};
 
-use crate::{account::Accounts, error::StoreError, read::History, spool::Drain};
+use crate::{
+    account::Accounts,
+    check::Check,
+    error::StoreError,
+    export::{Page, Span},
+    read::History,
+    spool::Drain,
+};
 
 /// A row that the store refuses for what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +79,9 @@ pub struct StoreStatus {
     pub last_error: Option<String>,
 }
 
+/// Something that a store says of itself: what it is about, and a few words.
+pub type Fact = (&'static str, String);
+
 /// A place where batches are kept.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -96,14 +106,65 @@ pub trait Store: Send + Sync {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError>;
 
-    /// Brings the hourly and daily roll-ups of category snapshots up to date: at most `limit` buckets in which rows were
-    /// written since they were last rolled up, late rows included. Gives the buckets rolled up.
+    /// Brings up to date what is made of other rows: the hourly and daily roll-ups of category snapshots, at most `limit`
+    /// hours in which rows were written since they were last rolled up, late rows included ([`crate::rollup`]); then the
+    /// trade bars of gaps that were repaired ([`crate::trade_bars`]). Gives hours and gaps done; as many as `limit` says
+    /// that there may be more.
     ///
     /// # Errors
     /// When the store is away.
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         let _ = limit;
         Ok(0)
+    }
+
+    /// Makes the trade bars of an interval anew from stored trades, after a gap there was repaired: microseconds, both
+    /// ends belong to it. Where trades are not stored nothing changes. Gives the bars that were changed.
+    ///
+    /// # Errors
+    /// When the store is away.
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        let _ = (instrument_id, from_us, to_us);
+        Ok(0)
+    }
+
+    /// Compares what the store holds with what this program makes; changes nothing.
+    ///
+    /// # Errors
+    /// When the store is away, or has no list of what it should hold.
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        Err(StoreError::fatal("this store has no list of what it should hold"))
+    }
+
+    /// A page of a table's rows in the order of their keys: see [`crate::export`].
+    ///
+    /// # Errors
+    /// When the store is away, or does not give its rows away.
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        let _ = page;
+        Err(StoreError::fatal("this store does not give its rows away"))
+    }
+
+    /// How many rows of a table lie in a span.
+    ///
+    /// # Errors
+    /// As [`Store::export`].
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        let _ = (table, span);
+        Err(StoreError::fatal("this store does not give its rows away"))
+    }
+
+    /// What the store says of itself: its version, its schema, what it can and what it refuses.
+    ///
+    /// # Errors
+    /// When the store is away.
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.probe().await.map(|()| Vec::new())
     }
 
     /// Asks whether the store answers.
@@ -130,6 +191,15 @@ pub trait Sink: Store {
     /// # Errors
     /// When it cannot be read.
     async fn marks(&self) -> Result<Vec<StreamMark>, StoreError>;
+
+    /// Batches of a table that are accepted and not yet in the store, in the order of their acceptance.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    async fn spooled(&self, table: Table) -> Result<Vec<Batch>, StoreError> {
+        let _ = table;
+        Ok(Vec::new())
+    }
 
     /// Where rows are accepted and accounted for.
     fn accounts(&self) -> &dyn Accounts;

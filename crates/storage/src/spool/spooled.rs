@@ -14,10 +14,12 @@ use crate::{
     account::{
         Accepted, Accounts, Change, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus,
     },
+    check::Check,
     error::StoreError,
+    export::{Page, Span},
     read::History,
     sqlite::{classify::store_error, ledger, writer::BEGIN},
-    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Sink, Store, StoreStatus, WriteOutcome},
 };
 
 /// A store whose rows are accepted into a spool. Writing without accounts, migrating, expiring and reading go to the store.
@@ -52,12 +54,37 @@ impl Store for Spooled {
         self.store.expire(retention, now_us, limit).await
     }
 
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.store.export(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.store.count_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.store.facts().await
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         self.store.probe().await
     }
 
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         self.store.roll_up(limit).await
+    }
+
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.store.validate().await
+    }
+
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        self.store.recompute_trade_bars(instrument_id, from_us, to_us).await
     }
 
     fn status(&self) -> StoreStatus {
@@ -80,6 +107,10 @@ impl Store for Spooled {
 impl Sink for Spooled {
     async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
         self.spool.books.marks(&self.spool.file().await?.readers).await
+    }
+
+    async fn spooled(&self, table: Table) -> Result<Vec<Batch>, StoreError> {
+        self.spool.batches(table).await
     }
 
     fn accounts(&self) -> &dyn Accounts {

@@ -7,7 +7,7 @@ use sqlx::migrate::{Migrate as _, Migrator};
 use super::{classify::migrate_error, writer::Writer};
 use crate::error::StoreError;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 const RECORD: &str = "_sqlx_migrations";
 
 /// Applies what is missing of the store's own schema and gives the names.

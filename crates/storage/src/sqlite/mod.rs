@@ -3,18 +3,23 @@
 //! A commit is the acceptance: what [`Store::write`] has answered `Committed` for outlives the process. Nothing here knows a
 //! table by name except the questions of [`crate::read::History`]; what is written follows from the declared schemas.
 
-mod bind;
+pub(crate) mod bind;
 pub(crate) mod books;
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
+mod export;
+mod facts;
 mod gaps;
-mod health;
+pub(crate) mod health;
 mod history;
 pub(crate) mod ledger;
 pub(crate) mod migrate;
+mod rollup;
 mod row;
 mod statements;
+mod trade_bars;
+mod validate;
 pub(crate) mod writer;
 
 #[cfg(test)]
@@ -37,9 +42,12 @@ use writer::Writer;
 
 use crate::{
     account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
+    check::Check,
     error::StoreError,
+    export::{Page, Span},
     read::History,
-    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Sink, Store, StoreStatus, WriteOutcome},
+    trade_bars::Interval,
 };
 
 /// A SQLite file as a store.
@@ -106,6 +114,38 @@ impl Store for SqliteStore {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError> {
         self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
+    }
+
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        let hours = self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)?;
+        let gaps = self.health.note(trade_bars::roll_up(&self.writer, limit.saturating_sub(hours)).await)?;
+        Ok(hours + gaps)
+    }
+
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        let repaired = Interval { from_us, to_us };
+        self.health.note(trade_bars::recompute(&self.writer, instrument_id, repaired).await)
+    }
+
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.health.note(self.checks().await)
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

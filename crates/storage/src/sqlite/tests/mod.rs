@@ -2,9 +2,11 @@
 
 mod accounts;
 mod disk;
+mod export;
 mod faults;
 mod policy;
 mod reading;
+mod rollups;
 mod rows;
 mod views;
 

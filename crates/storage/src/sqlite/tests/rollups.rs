@@ -1,0 +1,55 @@
+//! Roll-ups and repaired bars on SQLite.
+
+use fathom_market::table::Table;
+use sqlx::Row as _;
+
+use super::*;
+use crate::{store::Store, upkeep_tests::Bench};
+
+impl Bench for (TempDir, SqliteStore) {
+    fn store(&self) -> &dyn Store {
+        &self.1
+    }
+
+    async fn numbers(&self, sql: &str) -> Vec<Vec<i64>> {
+        let rows = query(&self.1, sql).await;
+        rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+    }
+}
+
+async fn bench() -> Option<(TempDir, SqliteStore)> {
+    Some(store().await)
+}
+
+crate::upkeep_tests::all_upkeep!(bench);
+
+#[tokio::test]
+async fn what_an_older_program_stored_is_rolled_up_after_the_migration() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    store.migrate().await.unwrap();
+    store.write(&rows::batch(Table::CategorySnapshots, 0..120)).await;
+    // As it was before the sixth migration.
+    let mut connection = beside(directory.path()).await;
+    for undo in [
+        "drop view category_snapshots_agg_1h",
+        "drop view category_snapshots_agg_1d",
+        "create view category_snapshots_agg_1h as select 1",
+        "create view category_snapshots_agg_1d as select 1",
+        "drop trigger category_snapshots_mark",
+        "drop table category_snapshots_1h",
+        "drop table category_snapshots_1d",
+        "drop table category_snapshots_dirty",
+        "drop table rollup_floor",
+        "drop trigger trade_bars_mark_new",
+        "drop trigger trade_bars_mark_closed",
+        "drop table trade_bars_dirty",
+        "delete from _sqlx_migrations where version = 6",
+    ] {
+        sqlx::query(undo).execute(&mut connection).await.unwrap();
+    }
+    assert_eq!(store.migrate().await.unwrap(), ["0006_rollups"]);
+    assert_eq!(store.roll_up(u64::MAX).await.unwrap(), 2);
+    let counts = query(&store, "select count from category_snapshots_agg_1h").await;
+    assert_eq!(counts.iter().map(|row| row.get::<i64, _>(0)).collect::<Vec<_>>(), [60, 60]);
+}
