@@ -5,8 +5,10 @@
 
 pub mod account;
 pub mod error;
+pub mod mysql;
 pub mod policy;
 pub mod read;
+pub mod rollup;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
@@ -16,6 +18,7 @@ pub use account::{
     SpoolStatus,
 };
 pub use error::StoreError;
+pub use mysql::{MysqlConfig, MysqlStore};
 pub use policy::{Class, Policy};
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,

@@ -47,7 +47,7 @@ pub(super) fn text(value: Decimal) -> String {
 }
 
 /// The rows that hold a decimal wider than `numeric(28,12)`, which every store refuses alike.
-pub(super) fn misfits(batch: &Batch) -> Vec<PoisonRow> {
+pub(crate) fn misfits(batch: &Batch) -> Vec<PoisonRow> {
     let mut misfits = Vec::new();
     for (spec, column) in batch.schema().columns.iter().zip(batch.columns()) {
         let mut check = |row: usize, value: Decimal| {

@@ -6,7 +6,7 @@ use crate::{error::StoreError, store::WriteOutcome};
 
 /// The outcome of the last call and the last error of any.
 #[derive(Debug)]
-pub(super) struct Health(Mutex<(bool, Option<String>)>);
+pub(crate) struct Health(Mutex<(bool, Option<String>)>);
 
 impl Default for Health {
     fn default() -> Self {
@@ -16,18 +16,18 @@ impl Default for Health {
 
 impl Health {
     /// Whether the last call went through, and the last error.
-    pub(super) fn read(&self) -> (bool, Option<String>) {
+    pub(crate) fn read(&self) -> (bool, Option<String>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes a result and hands it on.
-    pub(super) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         self.set(result.as_ref().err().map(StoreError::message));
         result
     }
 
     /// Notes a write; a refused row is the row's fault, not the store's.
-    pub(super) fn note_write(&self, outcome: &WriteOutcome) {
+    pub(crate) fn note_write(&self, outcome: &WriteOutcome) {
         self.set(match outcome {
             WriteOutcome::Committed { .. } | WriteOutcome::Poison { .. } => None,
             WriteOutcome::Transient { error, .. }

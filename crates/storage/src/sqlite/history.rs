@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    read::{CandleQuery, CategoryQuery, CategoryStat, GapQuery, History, MAX_ROWS, SnapshotQuery},
+    read::{
+        CandleQuery, CategoryQuery, CategoryRollup, CategoryStat, GapQuery, History, MAX_ROWS, RollupQuery,
+        SnapshotQuery,
+    },
 };
 
 /// A part of a key that a question names.
@@ -77,6 +80,10 @@ impl History for SqliteStore {
         );
         let rows = self.fetch(sql, arguments(&[Key::Name(scope)])?).await?;
         rows.iter().map(category_stat).collect()
+    }
+
+    async fn category_rollup(&self, query: &RollupQuery) -> Result<Vec<CategoryRollup>, StoreError> {
+        self.rollup_range(query).await
     }
 
     async fn symbol_range(&self, query: &SnapshotQuery) -> Result<Vec<SymbolSnapshotRow>, StoreError> {

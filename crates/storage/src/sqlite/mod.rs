@@ -3,16 +3,17 @@
 //! A commit is the acceptance: what [`Store::write`] has answered `Committed` for outlives the process. Nothing here knows a
 //! table by name except the questions of [`crate::read::History`]; what is written follows from the declared schemas.
 
-mod bind;
+pub(crate) mod bind;
 pub(crate) mod books;
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
 mod gaps;
-mod health;
+pub(crate) mod health;
 mod history;
 pub(crate) mod ledger;
 pub(crate) mod migrate;
+mod rollup;
 mod row;
 mod statements;
 pub(crate) mod writer;
@@ -106,6 +107,10 @@ impl Store for SqliteStore {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError> {
         self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

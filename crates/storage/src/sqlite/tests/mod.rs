@@ -5,6 +5,7 @@ mod disk;
 mod faults;
 mod policy;
 mod reading;
+mod rollups;
 mod rows;
 mod views;
 
