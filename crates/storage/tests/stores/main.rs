@@ -1,6 +1,11 @@
 //! One suite for every store that can be reached: the same rows in, the same answers out. A failing test names the store.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests say what is wrong and fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests say what is wrong and fail"
+)]
 
 mod day;
 mod migrations;

@@ -64,7 +64,9 @@ async fn rows_of_every_version_before_are_there_after_a_migration_of_sqlite() {
     assert!(versions >= 5, "{versions}");
     for version in 2..versions {
         let stand = Stand::empty(Kind::Sqlite).await.unwrap();
-        let mut before = Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite")).await.unwrap();
+        let mut before = Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite"))
+            .await
+            .unwrap();
         before.migrations = before.migrations.iter().take(version).cloned().collect();
         let mut connection = SqliteConnection::connect(stand.file().to_str().unwrap()).await.unwrap();
         before.run(&mut connection).await.unwrap();

@@ -63,8 +63,16 @@ pub(crate) async fn a_replay_of_expired_rows_is_stored_and_expires_again(stand: 
         let later = when(table, ROWS, keep).unwrap() + Duration::from_secs(40 * 86_400).as_micros() as i64;
         stand.write(&rows::batch(table, 0..ROWS)).await;
         assert_eq!(expired(&*stand.store, table, keep, later).await, ROWS as u64, "{table:?}");
-        assert_eq!(stand.store.write(&rows::batch(table, 0..ROWS)).await, committed(ROWS as u64, 0), "{table:?}");
-        assert_eq!(stand.store.write(&rows::batch(table, 0..ROWS)).await, committed(0, ROWS as u64), "{table:?}");
+        assert_eq!(
+            stand.store.write(&rows::batch(table, 0..ROWS)).await,
+            committed(ROWS as u64, 0),
+            "{table:?}"
+        );
+        assert_eq!(
+            stand.store.write(&rows::batch(table, 0..ROWS)).await,
+            committed(0, ROWS as u64),
+            "{table:?}"
+        );
         assert_eq!(expired(&*stand.store, table, keep, later).await, ROWS as u64, "{table:?}");
     }
 }

@@ -26,7 +26,8 @@ pub(crate) async fn rolled_up(store: &dyn Store) {
 fn average(values: &[Decimal]) -> Option<Decimal> {
     let sum: Decimal = values.iter().sum();
     let count = Decimal::from(values.len());
-    let rounded = |sum: Decimal| (sum / count).round_dp_with_strategy(12, RoundingStrategy::MidpointNearestEven);
+    let rounded =
+        |sum: Decimal| (sum / count).round_dp_with_strategy(12, RoundingStrategy::MidpointNearestEven);
     (!values.is_empty()).then(|| rounded(sum).normalize())
 }
 
@@ -43,7 +44,9 @@ pub(crate) fn folded(all: &[CategorySnapshotRow], width: RollupWidth) -> Vec<Cat
         buckets.entry(row.timestamp_ms - row.timestamp_ms.rem_euclid(width.ms())).or_default().push(row);
     }
     let fold = |(bucket_ms, rows): (i64, Vec<&CategorySnapshotRow>)| {
-        let of = |value: fn(&CategorySnapshotRow) -> Decimal| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
+        let of = |value: fn(&CategorySnapshotRow) -> Decimal| {
+            rows.iter().map(|row| value(row)).collect::<Vec<_>>()
+        };
         let prices: Vec<_> = rows.iter().filter_map(|row| row.avg_price).collect();
         CategoryRollup {
             bucket_ms,
@@ -59,7 +62,9 @@ pub(crate) fn folded(all: &[CategorySnapshotRow], width: RollupWidth) -> Vec<Cat
 
 /// Decimals in one writing, so that 1.50 and 1.5 are equal in messages too.
 pub(crate) fn plain(mut rollup: CategoryRollup) -> CategoryRollup {
-    for value in rollup.bid_volume_usd.iter_mut().chain(&mut rollup.ask_volume_usd).chain(&mut rollup.avg_price) {
+    for value in
+        rollup.bid_volume_usd.iter_mut().chain(&mut rollup.ask_volume_usd).chain(&mut rollup.avg_price)
+    {
         *value = value.normalize();
     }
     rollup.avg_symbol_count = rollup.avg_symbol_count.normalize();
@@ -141,7 +146,13 @@ pub(crate) async fn what_has_expired_keeps_its_roll_up(stand: &Stand) {
     assert_eq!(stand.count(Table::CategorySnapshots).await, 150);
     is_folded(stand, &every).await;
     // Late rows of an hour that is cut, and of one that is gone, do not make it anew from what is left.
-    stand.write(&Batch::of([170, 10].map(|n| CategorySnapshotRow { category: "TOTAL".into(), timestamp_ms: rows::START_MS + n * 60_000 + 1, ..snapshot(n) }))).await;
+    stand
+        .write(&Batch::of([170, 10].map(|n| CategorySnapshotRow {
+            category: "TOTAL".into(),
+            timestamp_ms: rows::START_MS + n * 60_000 + 1,
+            ..snapshot(n)
+        })))
+        .await;
     rolled_up(&*stand.store).await;
     let hours = folded(&every, RollupWidth::Hour);
     let now = read(stand, &all(RollupWidth::Hour)).await;

@@ -50,8 +50,16 @@ pub(crate) async fn greatest_and_smallest_values_come_back(stand: &Stand) {
     let fundings = [
         funding(i64::MIN, widest, -widest),
         funding(i64::MAX, least, rows::dec("0.000")),
-        FundingRow { index_price: None, funding_rate: None, next_funding_ms: None, ..funding(0, -widest, least) },
-        FundingRow { next_funding_ms: Some(i64::MIN), ..funding(-1, rows::dec("-0.10"), rows::dec("1.000000000000")) },
+        FundingRow {
+            index_price: None,
+            funding_rate: None,
+            next_funding_ms: None,
+            ..funding(0, -widest, least)
+        },
+        FundingRow {
+            next_funding_ms: Some(i64::MIN),
+            ..funding(-1, rows::dec("-0.10"), rows::dec("1.000000000000"))
+        },
     ];
     let state = |instrument_id, last| CollectorStateRow {
         instrument_id,
@@ -99,8 +107,28 @@ pub(crate) async fn greatest_and_smallest_values_come_back(stand: &Stand) {
 pub(crate) async fn text_comes_back_to_the_byte_and_tells_keys_apart(stand: &Stand) {
     // Of each of these words a comparison that folds case, accents, widths or trailing blanks makes one of two.
     let words = [
-        "a", "A", "a ", " a", "ä", "a\u{308}", "ａ", "ß", "ss", "我踏马来了", "🦀🦀", "o'neil", "\"q\"", "\\n", "\n",
-        "%s", "{}", "null", "", "\t", "\u{feff}a", "a\u{200b}",
+        "a",
+        "A",
+        "a ",
+        " a",
+        "ä",
+        "a\u{308}",
+        "ａ",
+        "ß",
+        "ss",
+        "我踏马来了",
+        "🦀🦀",
+        "o'neil",
+        "\"q\"",
+        "\\n",
+        "\n",
+        "%s",
+        "{}",
+        "null",
+        "",
+        "\t",
+        "\u{feff}a",
+        "a\u{200b}",
     ];
     let gap = |(n, word): (usize, &&str)| GapRow {
         gap_id: (*word).to_owned(),
@@ -141,7 +169,8 @@ pub(crate) async fn the_first_of_a_key_stays(stand: &Stand) {
 }
 
 pub(crate) async fn the_newest_of_a_key_wins_and_a_tie_replaces(stand: &Stand) {
-    let version = |updated_us: i64, close: &str| CandleRow { updated_us, close: rows::dec(close), ..rows::candle(1) };
+    let version =
+        |updated_us: i64, close: &str| CandleRow { updated_us, close: rows::dec(close), ..rows::candle(1) };
     let steps = [
         (version(100, "1"), committed(1, 0), version(100, "1")),
         (version(100, "1"), committed(0, 1), version(100, "1")),
@@ -155,7 +184,8 @@ pub(crate) async fn the_newest_of_a_key_wins_and_a_tie_replaces(stand: &Stand) {
         assert_eq!(stand.dump(Table::Candles).await, expected(&Batch::of([stored])), "{row:?}");
     }
     // Many of one key in a batch, out of order: the newest stays, the last of a tie.
-    let rows = [version(103, "5"), version(102, "6"), version(105, "7"), version(104, "8"), version(105, "9")];
+    let rows =
+        [version(103, "5"), version(102, "6"), version(105, "7"), version(104, "8"), version(105, "9")];
     let WriteOutcome::Committed { inserted, duplicate } = stand.write(&Batch::of(rows)).await else { return };
     assert!(inserted >= 1 && inserted + duplicate == 5, "{inserted} and {duplicate}");
     assert_eq!(stand.dump(Table::Candles).await, expected(&Batch::of([version(105, "9")])));
@@ -184,7 +214,8 @@ pub(crate) async fn versions_of_an_instrument_follow_each_other(stand: &Stand) {
 }
 
 pub(crate) async fn decimals_that_do_not_fit_are_named(stand: &Stand) {
-    let row = |n: i64, text: &str| SymbolSnapshotRow { bid_volume: rows::dec(text), ..rows::symbol_snapshot(n) };
+    let row =
+        |n: i64, text: &str| SymbolSnapshotRow { bid_volume: rows::dec(text), ..rows::symbol_snapshot(n) };
     let batch = Batch::of([
         row(0, "1"),
         row(1, "0.0000000000001"),
@@ -231,7 +262,8 @@ pub(crate) async fn large_batches_are_stored_whole(stand: &Stand) {
     let books = Batch::of((0..80).map(book));
     assert!(books.bytes() > 30_000_000, "{}", books.bytes());
     assert_eq!(stand.store.write(&books).await, committed(80, 0));
-    let lengths = stand.select(&["min(length(bids))", "max(length(asks))"], Table::OrderbookData.schema().name).await;
+    let lengths =
+        stand.select(&["min(length(bids))", "max(length(asks))"], Table::OrderbookData.schema().name).await;
     assert_eq!(lengths, vec![vec![Some(side.len().to_string()); 2]]);
 }
 
@@ -265,7 +297,8 @@ pub(crate) async fn two_writers_of_the_same_rows_store_them_once(stand: &Stand) 
         let mut inserted = 0;
         for from in (0..2_000).step_by(200) {
             // Each begins where the other ends, so that they meet.
-            let (one, two) = (rows::batch(table, from..from + 200), rows::batch(table, from + 100..from + 300));
+            let (one, two) =
+                (rows::batch(table, from..from + 200), rows::batch(table, from + 100..from + 300));
             let both = tokio::join!(decided(&*stand.store, &one), decided(&*other, &two));
             inserted += both.0 + both.1;
         }
