@@ -49,9 +49,13 @@ pub(super) fn misfits(batch: &Batch, max_packet: u64) -> Vec<PoisonRow> {
     for name in batch.schema().key {
         let Some(Column::Text(values)) = batch.column(name) else { continue };
         let blank = values.iter().enumerate().filter(|(_, value)| value.ends_with(' '));
-        misfits.extend(blank.map(|(row, value)| PoisonRow { row, error: format!("{name} {value:?} ends with a blank") }));
+        misfits.extend(
+            blank.map(|(row, value)| PoisonRow { row, error: format!("{name} {value:?} ends with a blank") }),
+        );
     }
-    let too_long = (0..batch.len()).map(|row| (row, batch.row_bytes(row))).filter(|(_, bytes)| *bytes > room(max_packet));
+    let too_long = (0..batch.len())
+        .map(|row| (row, batch.row_bytes(row)))
+        .filter(|(_, bytes)| *bytes > room(max_packet));
     misfits.extend(too_long.map(|(row, bytes)| PoisonRow {
         row,
         error: format!("a row of {bytes} bytes does not fit max_allowed_packet, {max_packet}"),

@@ -37,10 +37,30 @@ const fn verdict_of_number(number: u16) -> Verdict {
         1213 | 1205 | 1206 | 3101 | DUPLICATE_KEY => Verdict::Conflict,
         // Too many connections; shutting down; lost or killed; interrupted or out of time; a table that was just altered; a
         // statement to be prepared again; a cluster's node that is not ready; idle for too long.
-        1040 | 1041 | 1047 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158..=1161 | 1184 | 1203 | 1226 | 1317
-        | 1412 | 1615 | 1637 | 1927 | 1969 | 2006 | 2013 | 3024 | 3168 | 3169 | 4031 => {
-            Verdict::Transient(AFTER_LOSS)
-        }
+        1040
+        | 1041
+        | 1047
+        | 1053
+        | 1077
+        | 1079
+        | 1129
+        | 1152
+        | 1158..=1161
+        | 1184
+        | 1203
+        | 1226
+        | 1317
+        | 1412
+        | 1615
+        | 1637
+        | 1927
+        | 1969
+        | 2006
+        | 2013
+        | 3024
+        | 3168
+        | 3169
+        | 4031 => Verdict::Transient(AFTER_LOSS),
         // Out of disk or memory.
         1021 | 1026 | 1028 | 1037 | 1038 | 1114 => Verdict::Transient(AFTER_FULL),
         // Null; cut; no value; no number or time; out of range; too long; not of the character set; an expression out of range;
@@ -58,9 +78,10 @@ pub(super) fn verdict(error: &sqlx::Error) -> Verdict {
     match error {
         sqlx::Error::Database(_) => number(error).map_or(Verdict::Fatal, verdict_of_number),
         // What the driver cannot read is a connection that broke off, or one left in the middle of an answer.
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => {
-            Verdict::Transient(AFTER_LOSS)
-        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Protocol(_) => Verdict::Transient(AFTER_LOSS),
         sqlx::Error::Encode(_) => Verdict::Row,
         _ => Verdict::Fatal,
     }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlPool};
 use super::{
     classify::store_error,
     connect::{Opener, Reader, within},
-    statements, supports,
+    rollup, statements, supports,
 };
 use crate::{error::StoreError, store::Retention};
 
@@ -24,9 +24,7 @@ pub(super) async fn expire(
 ) -> Result<Vec<(Table, u64)>, StoreError> {
     let mut removed = Vec::with_capacity(retention.len());
     for rule in retention {
-        let table = expire_table(pool, opener, rule, now_us, limit).await;
-        let rows = table.map_err(|error| store_error(&error).while_doing(rule.table.schema().name))?;
-        removed.push((rule.table, rows));
+        removed.push((rule.table, expire_table(pool, opener, rule, now_us, limit).await?));
     }
     Ok(removed)
 }
@@ -37,7 +35,7 @@ async fn expire_table(
     rule: &Retention,
     now_us: i64,
     limit: u64,
-) -> Result<u64, sqlx::Error> {
+) -> Result<u64, StoreError> {
     let schema = rule.table.schema();
     let Some((age, per_ms)) = schema.age.filter(|_| supports(rule.table)) else {
         return Ok(0);
@@ -45,18 +43,33 @@ async fn expire_table(
     let keep_us = i64::try_from(rule.keep.as_micros()).unwrap_or(i64::MAX);
     // The column counts `per_ms` a millisecond, the clock 1000.
     let oldest = now_us.saturating_sub(keep_us).div_euclid(1000 / per_ms.clamp(1, 1000));
+    if rule.table == Table::CategorySnapshots {
+        rollup::before_expiry(pool, opener, oldest).await?;
+    }
     let sql = statements::expire(schema, age);
     let mut removed = 0;
     while removed < limit {
         let step = STEP.min(limit - removed);
-        let mut reader = Reader::of(pool).await?;
-        let delete = sqlx::query(AssertSqlSafe(sql.clone())).bind(oldest).bind(step);
-        let done = within(opener.patience(), delete.execute(reader.connection()?)).await?;
-        reader.give_back();
-        removed += done.rows_affected();
-        if done.rows_affected() < step {
+        let done = delete(pool, opener, &sql, oldest, step).await;
+        let done = done.map_err(|error| store_error(&error).while_doing(schema.name))?;
+        removed += done;
+        if done < step {
             break;
         }
     }
     Ok(removed)
+}
+
+async fn delete(
+    pool: &MySqlPool,
+    opener: &Opener,
+    sql: &str,
+    oldest: i64,
+    step: u64,
+) -> Result<u64, sqlx::Error> {
+    let mut reader = Reader::of(pool).await?;
+    let delete = sqlx::query(AssertSqlSafe(sql.to_owned())).bind(oldest).bind(step);
+    let done = within(opener.patience(), delete.execute(reader.connection()?)).await?;
+    reader.give_back();
+    Ok(done.rows_affected())
 }

@@ -93,7 +93,8 @@ pub(super) fn ends_question(
         }
     }
     let name = table.schema().name;
-    let end =
-        |order: &str| format!("(select {time} div {unit} from {name} where {of} order by {time} {order} limit 1)");
+    let end = |order: &str| {
+        format!("(select {time} div {unit} from {name} where {of} order by {time} {order} limit 1)")
+    };
     Ok((format!("select {} as first_ms, {} as last_ms", end("asc"), end("desc")), arguments))
 }

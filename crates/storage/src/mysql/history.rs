@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    read::{CandleQuery, CategoryQuery, CategoryStat, GapQuery, History, MAX_ROWS, SnapshotQuery},
+    read::{
+        CandleQuery, CategoryQuery, CategoryRollup, CategoryStat, GapQuery, History, MAX_ROWS, RollupQuery,
+        SnapshotQuery,
+    },
 };
 
 /// A part of a key that a question names.
@@ -53,7 +56,8 @@ impl History for MysqlStore {
         depth: Decimal,
     ) -> Result<Vec<CategorySnapshotRow>, StoreError> {
         let table = Table::CategorySnapshots.schema();
-        let columns = table.columns.iter().map(|column| format!("r.{}", column.name)).collect::<Vec<_>>().join(", ");
+        let columns =
+            table.columns.iter().map(|column| format!("r.{}", column.name)).collect::<Vec<_>>().join(", ");
         // Grouped by the whole beginning of the key, the newest of each group are found by jumps in the index instead of reading
         // two months of minutes; the join keeps its order, in which each is one look into the key.
         let sql = format!(
@@ -78,6 +82,10 @@ impl History for MysqlStore {
         );
         let rows = self.fetch(sql, arguments(&[Key::Name(scope)])?).await?;
         rows.iter().map(category_stat).collect()
+    }
+
+    async fn category_rollup(&self, query: &RollupQuery) -> Result<Vec<CategoryRollup>, StoreError> {
+        self.rollup_range(query).await
     }
 
     async fn symbol_range(&self, query: &SnapshotQuery) -> Result<Vec<SymbolSnapshotRow>, StoreError> {
@@ -190,7 +198,11 @@ impl MysqlStore {
     }
 
     /// The text is made of declared names; what the caller says is bound.
-    pub(super) async fn fetch(&self, sql: String, arguments: MySqlArguments) -> Result<Vec<MySqlRow>, StoreError> {
+    pub(super) async fn fetch(
+        &self,
+        sql: String,
+        arguments: MySqlArguments,
+    ) -> Result<Vec<MySqlRow>, StoreError> {
         let answer = async {
             let mut reader = Reader::of(&self.readers).await?;
             let query = sqlx::query_with(AssertSqlSafe(sql), arguments);

@@ -16,6 +16,7 @@ use super::{
     bind,
     classify::{DUPLICATE_KEY, number},
     connect::within,
+    rollup,
     statements::{Kind, Statements, Versioned, chunks},
     value::{Value, positions, values},
 };
@@ -64,16 +65,30 @@ impl Inserting<'_, '_> {
         match self.send(Kind::Insert, chunk).await {
             // The statement has undone itself.
             Err(error) if number(&error) == Some(DUPLICATE_KEY) => {}
-            done => return done.map(|()| chunk.len() as u64),
+            done => {
+                done?;
+                self.mark(chunk).await?;
+                return Ok(chunk.len() as u64);
+            }
         }
         let schema = self.batch.schema();
         let key = positions(self.batch, schema.key);
-        let kinds: Vec<ColumnKind> = key.iter().filter_map(|at| Some(schema.columns.get(*at)?.kind)).collect();
+        let kinds: Vec<ColumnKind> =
+            key.iter().filter_map(|at| Some(schema.columns.get(*at)?.kind)).collect();
         let mut known: HashMap<Vec<Value>, bool> =
             self.stored(Kind::Keys, chunk, &kinds).await?.into_iter().map(|key| (key, true)).collect();
         let new = |row: &&usize| known.insert(values(self.batch, &key, **row), true).is_none();
         let new: Vec<usize> = chunk.iter().filter(new).copied().collect();
+        self.mark(&new).await?;
         self.send_all(Kind::Insert, &new).await
+    }
+
+    /// Marks what has to be rolled up again.
+    async fn mark(&mut self, rows: &[usize]) -> Result<(), sqlx::Error> {
+        match rollup::marks(self.batch, rows)? {
+            Some((sql, arguments)) => self.execute(sql.into(), arguments).await,
+            None => Ok(()),
+        }
     }
 
     /// Puts each row into its place where it is newer than what stands there. A tie replaces, but the same row again is a duplicate:
@@ -121,16 +136,20 @@ impl Inserting<'_, '_> {
         let batch = self.batch;
         let schema = batch.schema();
         let statements = Versioned::new(schema, compared);
-        let named = |name: &str| batch.column(name).ok_or_else(|| sqlx::Error::ColumnNotFound(name.to_owned()));
+        let named =
+            |name: &str| batch.column(name).ok_or_else(|| sqlx::Error::ColumnNotFound(name.to_owned()));
         let &[identity, start] = schema.key else {
-            return Err(sqlx::Error::Encode(format!("{} is not keyed by identity and start", schema.name).into()));
+            return Err(sqlx::Error::Encode(
+                format!("{} is not keyed by identity and start", schema.name).into(),
+            ));
         };
         let (identity, start, compared) = (named(identity)?, named(start)?, named(compared)?);
         let mut inserted = 0;
         for row in 0..batch.len() {
             let known = arguments(&[start, compared, identity], row)?;
-            let known = sqlx::query_scalar_with::<_, Option<bool>, _>(AssertSqlSafe(statements.known.clone()), known)
-                .fetch_optional(&mut **self.transaction);
+            let known =
+                sqlx::query_scalar_with::<_, Option<bool>, _>(AssertSqlSafe(statements.known.clone()), known)
+                    .fetch_optional(&mut **self.transaction);
             if within(self.patience, known).await?.flatten() == Some(true) {
                 continue;
             }

@@ -46,9 +46,14 @@ async fn lock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
     }
 }
 
-async fn apply_locked(connection: &mut MySqlConnection, migrations: &Migrator) -> Result<Vec<String>, MigrateError> {
+async fn apply_locked(
+    connection: &mut MySqlConnection,
+    migrations: &Migrator,
+) -> Result<Vec<String>, MigrateError> {
     connection.ensure_migrations_table(RECORD).await?;
-    let known = connection.fetch_all("select version, checksum, success from _sqlx_migrations order by version").await?;
+    let known = connection
+        .fetch_all("select version, checksum, success from _sqlx_migrations order by version")
+        .await?;
     let mut recorded: HashMap<i64, (Vec<u8>, bool)> = HashMap::new();
     for row in known {
         recorded.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
@@ -103,6 +108,7 @@ async fn run(connection: &mut MySqlConnection, migration: &Migration) -> Result<
 pub(super) fn statements(sql: &str) -> impl Iterator<Item = String> {
     let code = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
     let code = code.collect::<Vec<_>>().join("\n");
-    let parts: Vec<String> = code.split(";\n").map(|part| part.trim().trim_end_matches(';').to_owned()).collect();
+    let parts: Vec<String> =
+        code.split(";\n").map(|part| part.trim().trim_end_matches(';').to_owned()).collect();
     parts.into_iter().filter(|part| !part.is_empty())
 }

@@ -12,6 +12,7 @@ mod gaps;
 mod history;
 mod insert;
 mod migrate;
+mod rollup;
 mod row;
 mod statements;
 mod value;
@@ -83,7 +84,9 @@ impl Store for MysqlStore {
         if !supports(batch.table()) {
             let name = batch.schema().name;
             return WriteOutcome::Fatal {
-                error: format!("{name} is not kept in MySQL or MariaDB: store ticks in SQLite or PostgreSQL, or not at all"),
+                error: format!(
+                    "{name} is not kept in MySQL or MariaDB: store ticks in SQLite or PostgreSQL, or not at all"
+                ),
             };
         }
         if batch.is_empty() {
@@ -105,6 +108,10 @@ impl Store for MysqlStore {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError> {
         self.health.note(expire::expire(&self.readers, &self.opener, retention, now_us, limit).await)
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        self.health.note(rollup::roll_up(&self.readers, &self.opener, i64::MAX, limit).await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

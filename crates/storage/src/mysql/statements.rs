@@ -48,7 +48,11 @@ impl Statements {
 }
 
 /// Cuts positions into powers of two, the greatest first, that fit a statement and whose rows fit a message.
-pub(super) fn chunks<'a>(batch: &'a Batch, rows: &'a [usize], max_packet: u64) -> impl Iterator<Item = &'a [usize]> {
+pub(super) fn chunks<'a>(
+    batch: &'a Batch,
+    rows: &'a [usize],
+    max_packet: u64,
+) -> impl Iterator<Item = &'a [usize]> {
     let most = MAX_ROWS.min(MAX_VARIABLES / batch.schema().columns.len().max(1)).max(1);
     let room = bind::room(max_packet);
     let mut start = 0;
@@ -111,7 +115,8 @@ impl Versioned {
                  order by {start} desc limit 1 for update"
             )
             .into(),
-            end: format!("update {table} set valid_to_us = ? where {identity} = ? and valid_to_us is null").into(),
+            end: format!("update {table} set valid_to_us = ? where {identity} = ? and valid_to_us is null")
+                .into(),
         }
     }
 }

@@ -64,7 +64,9 @@ impl From<sqlx::Error> for Failure {
 
 /// What became of a transaction that ended cleanly.
 enum Ended {
-    Committed { inserted: u64 },
+    Committed {
+        inserted: u64,
+    },
     /// A row was refused; nothing is stored.
     Refused,
     /// Another transaction was in the way; nothing is stored.
@@ -195,7 +197,9 @@ impl Lease<'_> {
             match inserting.all().await {
                 Ok(_) => {}
                 Err(error) if verdict(&error) != Verdict::Row => return Err(Failure::Before(error)),
-                Err(error) if part.len() == 1 => rows.push(PoisonRow { row: part.start, error: error.to_string() }),
+                Err(error) if part.len() == 1 => {
+                    rows.push(PoisonRow { row: part.start, error: error.to_string() })
+                }
                 Err(_) => {
                     let middle = part.start + part.len() / 2;
                     parts.extend([middle..part.end, part.start..middle]);
