@@ -169,5 +169,6 @@ fn writer_settings(config: &Config) -> WriterSettings {
         hung_after: config.store.hung_after,
         retention: config.retention.clone(),
         retention_every: RETENTION_EVERY,
+        rollup_every: config.rollup.every,
     }
 }

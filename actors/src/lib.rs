@@ -3,7 +3,7 @@
 //! ```text
 //! guardian
 //! └─ supervisor
-//!    ├─ writer, retention, operator, drain    the drain only where rows are accepted into a spool
+//!    ├─ writer, retention, rollup, operator, drain    the drain only where rows are accepted into a spool
 //!    ├─ aggregator/{market}/{category}, aggregator/{market}/COIN
 //!    ├─ venue/{venue}/{market}          reads instruments now and then, plans, spawns and ends what follows
 //!    ├─ history/{venue}/{market}        REST: snapshots for the books, candles

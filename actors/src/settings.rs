@@ -185,6 +185,8 @@ pub struct WriterSettings {
     pub retention: Vec<Retention>,
     /// How often rows are removed.
     pub retention_every: Duration,
+    /// How often what is made of other rows is brought up to date.
+    pub rollup_every: Duration,
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::{
     spawn::market_id,
     symbols::Symbols,
     writer::{
-        RetentionActor, RowSink, WriterActor, WriterSpec,
+        RetentionActor, RollupActor, RowSink, WriterActor, WriterSpec,
         account::Account,
         drain::{DrainActor, DrainSpec},
         pending::Pending,
@@ -283,9 +283,15 @@ async fn spawn_writer(
             .stop_grace(Duration::from_secs(20))
             .inbox(&inbox);
     supervisor.spawn(limits::writer(child).build()).await?;
-    let (store, upkeep) = (store.clone(), settings.writer.clone());
+    let (of_actor, upkeep) = (store.clone(), settings.writer.clone());
     let child = ChildSpec::builder("retention", Kind("retention"), move |life| {
-        RetentionActor::new(life, store.clone(), upkeep.clone())
+        RetentionActor::new(life, of_actor.clone(), upkeep.clone())
+    })
+    .required(false);
+    supervisor.spawn_detached(limits::service(child).build())?;
+    let (of_actor, upkeep) = (store.clone(), settings.writer.clone());
+    let child = ChildSpec::builder("rollup", Kind("rollup"), move |life| {
+        RollupActor::new(life, of_actor.clone(), upkeep.clone())
     })
     .required(false);
     supervisor.spawn_detached(limits::service(child).build())?;

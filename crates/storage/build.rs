@@ -3,6 +3,7 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=../../migrations/sqlite");
+    println!("cargo:rerun-if-changed=../../migrations/postgres");
     println!("cargo:rerun-if-changed=../../migrations/spool");
     println!("cargo:rerun-if-changed=../../migrations/mysql");
 }

@@ -109,3 +109,31 @@ select
     cast(r.symbols as real) / r.count as avg_symbol_count,
     r.count
 from category_snapshots_1d r;
+
+-- Trade gaps that were repaired, whose seconds of trade_1s are to be made anew from trades.
+create table trade_bars_dirty (
+    gap_id text not null primary key,
+    instrument_id integer not null,
+    from_us integer not null,
+    to_us integer not null
+) strict, without rowid;
+
+create trigger trade_bars_mark_new after insert on data_gaps_raw
+when new.channel = 'trade' and new.status = 'repaired' and new.to_us is not null
+begin
+    insert into trade_bars_dirty (gap_id, instrument_id, from_us, to_us)
+    values (new.gap_id, new.instrument_id, new.from_us, new.to_us)
+    on conflict (gap_id) do update set from_us = min(from_us, excluded.from_us), to_us = max(to_us, excluded.to_us);
+end;
+
+create trigger trade_bars_mark_closed after update on data_gaps_raw
+when new.channel = 'trade' and new.status = 'repaired' and new.to_us is not null
+begin
+    insert into trade_bars_dirty (gap_id, instrument_id, from_us, to_us)
+    values (new.gap_id, new.instrument_id, new.from_us, new.to_us)
+    on conflict (gap_id) do update set from_us = min(from_us, excluded.from_us), to_us = max(to_us, excluded.to_us);
+end;
+
+insert into trade_bars_dirty (gap_id, instrument_id, from_us, to_us)
+select gap_id, instrument_id, from_us, to_us from data_gaps_raw
+where channel = 'trade' and status = 'repaired' and to_us is not null;

@@ -174,6 +174,7 @@ fn settings(market: MarketSettings) -> Settings {
             hung_after: LONG,
             retention: Vec::new(),
             retention_every: LONG,
+            rollup_every: LONG,
         },
         history: HistorySettings {
             catch_up: false,

@@ -40,6 +40,7 @@ pub(super) struct Inner {
     pub(super) stored: BTreeSet<(Table, i64)>,
     pub(super) quarantined: BTreeMap<i64, String>,
     pub(super) no_room: bool,
+    pub(super) dirty: u64,
     pub(super) calls: Vec<Vec<i64>>,
     pub(super) last: (u64, u64),
     pub(super) answer: (u64, u64),
@@ -126,6 +127,16 @@ impl Store for FakeStore {
             return Err(StoreError::fatal("away"));
         }
         Ok(kept.iter().map(|kept| (kept.table, limit)).collect())
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        let mut inner = self.inner();
+        if inner.down {
+            return Err(StoreError::fatal("away"));
+        }
+        let rolled = inner.dirty.min(limit);
+        inner.dirty -= rolled;
+        Ok(rolled)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

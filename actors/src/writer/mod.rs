@@ -11,6 +11,7 @@ mod fake;
 pub mod pending;
 pub mod refusals;
 mod retention;
+mod rollup;
 pub mod sink;
 pub mod status;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use self::{
 };
 pub use self::{
     retention::{RetentionActor, RetentionStatus},
+    rollup::{RollupActor, RollupStatus},
     sink::RowSink,
     status::{TableFigures, WriterStatus},
 };

@@ -7,7 +7,7 @@ use fathom_storage::{Accounts as _, Retention};
 
 pub(crate) use super::fake::FakeStore;
 use super::fake::{Inner, Next};
-use super::{pending::FlushRules, retention::EXPIRE_ROWS, *};
+use super::{pending::FlushRules, retention::EXPIRE_ROWS, rollup::BUCKETS, *};
 use crate::{
     fixtures::{LONG, World, patient},
     kernel::{
@@ -134,6 +134,7 @@ fn settings() -> WriterSettings {
         hung_after: DEADLINE / 4,
         retention,
         retention_every: Duration::from_millis(1),
+        rollup_every: Duration::from_millis(1),
     }
 }
 
@@ -369,4 +370,24 @@ async fn old_rows_are_removed_again_and_again_and_a_failure_shows() {
     assert!(eventually(LONG, || status().is_some_and(|s| s.last_error.as_deref() == Some("away"))).await);
     store.inner().down = false;
     assert!(eventually(LONG, || status().is_some_and(|s| s.last_error.is_none())).await);
+}
+
+#[actix_rt::test]
+async fn buckets_are_rolled_up_until_none_is_left_and_a_failure_shows() {
+    let world = World::real();
+    let store = Arc::new(FakeStore::default());
+    store.inner().dirty = 2 * BUCKETS + 7;
+    let of_actor = store.clone();
+    let child = ChildSpec::builder("rollup", Kind("rollup"), move |life| {
+        RollupActor::new(life, of_actor.clone(), WriterSettings { rollup_every: LONG / 100, ..settings() })
+    });
+    world.kernel.supervisor().spawn(patient(child).build()).await.unwrap();
+    let status = || world.control.detail::<RollupStatus>(&"rollup".into()).map(|(_, status)| status);
+    let is = |what: fn(&RollupStatus) -> bool| eventually(LONG, move || status().is_some_and(|s| what(&s)));
+    assert!(is(|s| s.buckets == 2 * BUCKETS + 7 && s.up_to_date_us.is_some()).await, "{:?}", status());
+    store.inner().down = true;
+    assert!(is(|s| s.last_error.as_deref() == Some("away")).await, "{:?}", status());
+    store.inner().dirty = 1;
+    store.inner().down = false;
+    assert!(is(|s| s.last_error.is_none() && s.buckets == 2 * BUCKETS + 8).await, "{:?}", status());
 }

@@ -7,11 +7,13 @@ pub mod account;
 pub mod error;
 pub mod mysql;
 pub mod policy;
+pub mod postgres;
 pub mod read;
 pub mod rollup;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
+pub mod trade_bars;
 
 pub use account::{
     Accepted, Accounts, Offered, Opening, QuarantineLimits, QuarantineQuery, QuarantinedRow, Refusal, Resent,
@@ -20,6 +22,7 @@ pub use account::{
 pub use error::StoreError;
 pub use mysql::{MysqlConfig, MysqlStore};
 pub use policy::{Class, Policy};
+pub use postgres::{PostgresConfig, PostgresStore, Timescale};
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,
 };

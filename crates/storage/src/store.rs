@@ -96,13 +96,30 @@ pub trait Store: Send + Sync {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError>;
 
-    /// Brings the hourly and daily roll-ups of category snapshots up to date: at most `limit` buckets in which rows were
-    /// written since they were last rolled up, late rows included. Gives the buckets rolled up.
+    /// Brings up to date what is made of other rows: the hourly and daily roll-ups of category snapshots, at most `limit`
+    /// hours in which rows were written since they were last rolled up, late rows included ([`crate::rollup`]); then the
+    /// trade bars of gaps that were repaired ([`crate::trade_bars`]). Gives hours and gaps done; as many as `limit` says
+    /// that there may be more.
     ///
     /// # Errors
     /// When the store is away.
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         let _ = limit;
+        Ok(0)
+    }
+
+    /// Makes the trade bars of an interval anew from stored trades, after a gap there was repaired: microseconds, both
+    /// ends belong to it. Where trades are not stored nothing changes. Gives the bars that were changed.
+    ///
+    /// # Errors
+    /// When the store is away.
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        let _ = (instrument_id, from_us, to_us);
         Ok(0)
     }
 

@@ -17,7 +17,7 @@ use fathom_storage::Retention;
 pub use self::{
     market::{Depth, Poll, Stream, Ticks, TierOrder, Tiers},
     service::{Http, Log, LogFormat, LogLevel, Supervision},
-    storing::{Candles, Gaps, OrderbookSnapshots, RawTables, Spool, SpoolMode, Store, StoreKind},
+    storing::{Candles, Gaps, OrderbookSnapshots, RawTables, Rollup, Spool, SpoolMode, Store, StoreKind},
     venues::{EndpointOverrides, KnownVenue, VenueMarket},
 };
 use super::{error::ConfigError, raw::Table, read::Reader, secret::Secret};
@@ -41,6 +41,8 @@ pub struct Config {
     pub spool: Spool,
     /// How long rows are kept; a table without an entry is kept for good.
     pub retention: Vec<Retention>,
+    /// What is made of stored rows.
+    pub rollup: Rollup,
     /// Which raw events are stored besides what is made of them.
     pub raw: RawTables,
     /// Stored order book tops.
@@ -102,6 +104,7 @@ pub(super) fn check(
         store: section(&mut root, "store", |reader| Store::read(reader, &data_dir))?,
         spool: section(&mut root, "spool", |reader| storing::Spool::read(reader, &data_dir))?,
         retention: section(&mut root, "retention", storing::read_retention)?,
+        rollup: section(&mut root, "rollup", Rollup::read)?,
         raw: section(&mut root, "raw", RawTables::read)?,
         orderbook: section(&mut root, "orderbook", OrderbookSnapshots::read)?,
         candles: section(&mut root, "candles", Candles::read)?,

@@ -152,6 +152,19 @@ pub(super) fn read_retention(reader: &mut Reader<'_>) -> Result<Vec<Retention>, 
     Ok(rules)
 }
 
+/// Hours and days of category snapshots, and bars made anew after a repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollup {
+    /// How often they are brought up to date.
+    pub every: Duration,
+}
+
+impl Rollup {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ConfigError> {
+        Ok(Self { every: reader.millis("every_ms", 1000..=3_600_000)? })
+    }
+}
+
 /// Which raw events are stored. What is made of them (bars, books, snapshots) does not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawTables {

@@ -2,7 +2,7 @@
 
 use fathom_actors::{
     kernel::ActorId,
-    writer::{RetentionStatus, WriterStatus},
+    writer::{RetentionStatus, RollupStatus, WriterStatus},
 };
 use fathom_market::table::Table;
 
@@ -36,6 +36,11 @@ pub(super) fn gather(state: &AppState, out: &mut Families) {
     if let Some((_, status)) = retention {
         let help = "Rows removed because of their age.";
         out.add("fathom_rows_expired_total", Type::Counter, help, &[], status.removed);
+    }
+    let rollup = state.system.control().detail::<RollupStatus>(&ActorId::from("rollup"));
+    if let Some((_, status)) = rollup {
+        let help = "Buckets of roll-ups brought up to date.";
+        out.add("fathom_rollup_buckets_total", Type::Counter, help, &[], status.buckets);
     }
 }
 

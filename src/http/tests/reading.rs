@@ -13,14 +13,17 @@ async fn actors_are_listed_filtered_and_paged() {
         all["actors"].as_array().expect("actors").iter().map(|actor| actor["id"].clone()).collect();
     assert_eq!(
         (&ids, &all["next"]),
-        (&vec!["operator".into(), "retention".into(), "writer".into()], &serde_json::Value::Null)
+        (
+            &vec!["operator".into(), "retention".into(), "rollup".into(), "writer".into()],
+            &serde_json::Value::Null
+        )
     );
     let first = world.json("/api/v1/actors?limit=1").await;
     assert_eq!(
         (first["actors"].as_array().map(Vec::len), first["next"].as_str()),
         (Some(1), Some("operator"))
     );
-    let second = world.json("/api/v1/actors?limit=1&after=retention").await;
+    let second = world.json("/api/v1/actors?limit=1&after=rollup").await;
     assert_eq!((second["actors"][0]["id"].as_str(), second["next"].as_str()), (Some("writer"), None));
     let writers = world.json("/api/v1/actors?kind=writer&state=running").await;
     assert_eq!(writers["actors"][0]["id"], "writer");
@@ -43,7 +46,7 @@ async fn health_tells_of_the_process_and_the_tree() {
     let health = world.eventually("/api/v1/health", healthy).await.json();
     assert_eq!(
         (&health["why"], &health["totals"]),
-        (&serde_json::json!([]), &serde_json::json!({"running": 3}))
+        (&serde_json::json!([]), &serde_json::json!({"running": 4}))
     );
     assert_eq!(health["process"]["pid"], std::process::id());
     assert_eq!(health["process"]["version"], env!("CARGO_PKG_VERSION"));

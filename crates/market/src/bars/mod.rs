@@ -11,7 +11,7 @@ mod math;
 pub use self::math::{MICRO_DECIMALS, TopOfBook, microprice, order_flow};
 use self::{
     kinds::{DepthBar, QuoteBar, QuoteItem, TradeBar, TradeItem},
-    lane::{Facts, Lane},
+    lane::{Bar as _, Facts, Lane},
 };
 use crate::{
     event::{Level, Side},
@@ -159,6 +159,26 @@ impl SecondBars {
     pub const fn counts(&self) -> BarCounts {
         self.counts
     }
+}
+
+/// A bar made afterwards, of all trades of its second in their order: price and quantity as mantissas on these scales, and
+/// the taker's side. `None` without a trade, for a trade without positive values, and beyond what a bar holds.
+pub fn bar_of_trades(
+    instrument_id: i64,
+    second_ms: i64,
+    (price_scale, qty_scale): (u8, u8),
+    trades: impl IntoIterator<Item = (i64, i64, Side)>,
+    partial: bool,
+) -> Option<TradeBarRow> {
+    let mut bar: Option<TradeBar> = None;
+    for (price, qty, side) in trades {
+        let item = (price > 0 && qty > 0).then_some(TradeItem { price, qty, side })?;
+        match &mut bar {
+            Some(bar) => bar.add(&item).then_some(())?,
+            None => bar = Some(TradeBar::start(&item)),
+        }
+    }
+    bar?.row(&Facts { instrument_id, price_scale, qty_scale }, second_ms, partial, &mut 0)
 }
 
 #[cfg(test)]

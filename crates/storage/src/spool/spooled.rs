@@ -60,6 +60,15 @@ impl Store for Spooled {
         self.store.roll_up(limit).await
     }
 
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        self.store.recompute_trade_bars(instrument_id, from_us, to_us).await
+    }
+
     fn status(&self) -> StoreStatus {
         self.store.status()
     }

@@ -3,7 +3,7 @@
 use fathom_market::table::Table;
 use sqlx::AssertSqlSafe;
 
-use super::{classify::store_error, rollup, statements, writer::Writer};
+use super::{classify::store_error, rollup, statements, trade_bars, writer::Writer};
 use crate::{error::StoreError, store::Retention};
 
 /// Rows of one step; the writer waits no longer than they take.
@@ -38,8 +38,10 @@ async fn expire_table(writer: &Writer, rule: &Retention, now_us: i64, limit: u64
     let keep_us = i64::try_from(rule.keep.as_micros()).unwrap_or(i64::MAX);
     // The column counts `per_ms` a millisecond, the clock 1000.
     let oldest = now_us.saturating_sub(keep_us).div_euclid(1000 / per_ms.clamp(1, 1000));
-    if rule.table == Table::CategorySnapshots {
-        rollup::before_expiry(writer, oldest).await?;
+    match rule.table {
+        Table::CategorySnapshots => rollup::before_expiry(writer, oldest).await?,
+        Table::Trade1s => trade_bars::before_expiry(writer, oldest).await?,
+        _ => {}
     }
     let sql = statements::expire(schema, age);
     let mut removed = 0;

@@ -16,6 +16,7 @@ pub(crate) mod migrate;
 mod rollup;
 mod row;
 mod statements;
+mod trade_bars;
 pub(crate) mod writer;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::{
     error::StoreError,
     read::History,
     store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    trade_bars::Interval,
 };
 
 /// A SQLite file as a store.
@@ -110,7 +112,19 @@ impl Store for SqliteStore {
     }
 
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
-        self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)
+        let hours = self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)?;
+        let gaps = self.health.note(trade_bars::roll_up(&self.writer, limit.saturating_sub(hours)).await)?;
+        Ok(hours + gaps)
+    }
+
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        let repaired = Interval { from_us, to_us };
+        self.health.note(trade_bars::recompute(&self.writer, instrument_id, repaired).await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

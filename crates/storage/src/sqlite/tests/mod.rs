@@ -7,6 +7,7 @@ mod policy;
 mod reading;
 mod rollups;
 mod rows;
+mod trade_bars;
 mod views;
 
 use std::path::Path;

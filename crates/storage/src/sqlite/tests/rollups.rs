@@ -194,6 +194,9 @@ async fn what_an_older_program_stored_is_rolled_up_after_the_migration() {
         "drop table category_snapshots_1d",
         "drop table category_snapshots_dirty",
         "drop table rollup_floor",
+        "drop trigger trade_bars_mark_new",
+        "drop trigger trade_bars_mark_closed",
+        "drop table trade_bars_dirty",
         "delete from _sqlx_migrations where version = 6",
     ] {
         sqlx::query(undo).execute(&mut connection).await.unwrap();
