@@ -19,6 +19,7 @@ mod panics;
 mod recorded;
 mod restart;
 mod silence;
+mod stores;
 mod suite;
 mod symbols;
 mod tls;

@@ -112,17 +112,23 @@ impl Place {
                 let options = SqliteConnectOptions::new().filename(file(folder)).read_only(true);
                 let mut connection = options.connect().await.unwrap();
                 let rows = sqlx::query(text).fetch_all(&mut connection).await;
-                rows.map(|rows| rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect())
+                rows.map(|rows| {
+                    rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+                })
             }
             (Self::Database(database), Kind::Mariadb) => {
                 let mut connection = MySqlConnection::connect(&database.url()).await.unwrap();
                 let rows = sqlx::query(text).fetch_all(&mut connection).await;
-                rows.map(|rows| rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect())
+                rows.map(|rows| {
+                    rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+                })
             }
             (Self::Database(database), _) => {
                 let mut connection = PgConnection::connect(&database.url()).await.unwrap();
                 let rows = sqlx::query(text).fetch_all(&mut connection).await;
-                rows.map(|rows| rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect())
+                rows.map(|rows| {
+                    rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+                })
             }
         };
         read.unwrap_or_else(|error| panic!("{kind:?}: {sql}: {error}"))
@@ -194,7 +200,8 @@ impl Stand {
     pub(crate) async fn dump(&self, table: Table) -> Texts {
         let schema = table.schema();
         let quote = if self.kind == Kind::Mariadb { '`' } else { '"' };
-        let names: Vec<_> = schema.columns.iter().map(|column| format!("{quote}{}{quote}", column.name)).collect();
+        let names: Vec<_> =
+            schema.columns.iter().map(|column| format!("{quote}{}{quote}", column.name)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut rows = self.select(&names, schema.name).await;
         for cell in rows.iter_mut().flat_map(|row| row.iter_mut().zip(schema.columns)) {

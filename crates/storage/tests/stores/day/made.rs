@@ -62,7 +62,7 @@ fn price(mantissa: i64) -> Decimal {
 }
 
 fn instrument(market: Market, native: &str) -> Instrument {
-    let venue = VenueId("binance");
+    let venue = VenueId::new("binance");
     let base = native.trim_end_matches("USDT");
     Instrument {
         id: InstrumentId::derive(venue, market, native),
