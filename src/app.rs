@@ -4,13 +4,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fathom_actors::{kernel::Clock, system::MarketSystem};
-use fathom_storage::{Sink, Spool, SpoolConfig, Spooled, SqliteConfig, SqliteStore, Store};
 
 use crate::{
-    config::{Config, SpoolMode},
+    config::Config,
     http,
     settings::{kernel, settings},
     statistics::Totals,
+    stores::open_sink,
 };
 
 const STATISTICS_EVERY: Duration = Duration::from_secs(60);
@@ -25,52 +25,6 @@ pub struct Running {
     grace: Duration,
     read: Totals,
     sum: Totals,
-}
-
-/// Opens the configured store and brings its schema up to date.
-///
-/// # Errors
-/// When it cannot be opened or migrated.
-pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Sink>> {
-    let sqlite = SqliteConfig {
-        durability: config.store.durability,
-        quarantine: config.store.quarantine,
-        ..SqliteConfig::new(&config.store.path)
-    };
-    let store =
-        SqliteStore::open(&sqlite).await.with_context(|| format!("store {}", config.store.path.display()))?;
-    let applied = store.migrate().await.context("migrate the store")?;
-    if !applied.is_empty() {
-        tracing::info!(path = %config.store.path.display(), migrations = ?applied, "store migrated");
-    }
-    Ok(Arc::new(store))
-}
-
-/// The configured store as rows are accepted into it: behind its spool, where it has one.
-///
-/// # Errors
-/// When either cannot be opened.
-pub async fn open_sink(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Sink>> {
-    let store = open_store(config).await?;
-    // The one store that is built so far is in the process: its commit is the acceptance.
-    if config.store.spool != SpoolMode::Always {
-        if config.spool.path.exists() {
-            tracing::warn!(path = %config.spool.path.display(), "a spool lies here that is not used: store.spool is not always");
-        }
-        return Ok(store);
-    }
-    let spool = SpoolConfig {
-        durability: config.store.durability,
-        max_bytes: config.spool.max_bytes,
-        max_age: config.spool.max_age,
-        write_deadline: config.store.write_deadline,
-        quarantine: config.store.quarantine,
-        ..SpoolConfig::new(&config.spool.path)
-    };
-    let clock = clock.clone();
-    let spool = Spool::open(spool, Arc::new(move || clock.now_us()));
-    let spool = spool.await.with_context(|| format!("spool {}", config.spool.path.display()))?;
-    Ok(Arc::new(Spooled::new(store, spool)))
 }
 
 /// Brings the service up: store, actors, HTTP.

@@ -13,7 +13,11 @@ use fathom_market::plan::Priority;
 use fathom_transport::{RestBudget, RestClient, rest::host_key};
 
 use super::{CliError, ConfigArgs, block_on};
-use crate::{app, config::Config, settings::settings};
+use crate::{
+    config::{Config, StoreKind},
+    settings::settings,
+    stores,
+};
 
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -50,15 +54,31 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
 }
 
 async fn store(config: &Config) -> bool {
-    let outcome = match app::open_store(config).await {
-        Ok(store) => {
-            let probed = store.probe().await;
-            store.close().await;
-            probed.map_err(anyhow::Error::from)
+    report(&format!("store {}", config.store.shown()), ask_store(config).await)
+}
+
+/// What the store says of itself. The schema of the embedded one is made; a server's is left alone, that is for `migrate` and
+/// the start.
+async fn ask_store(config: &Config) -> anyhow::Result<String> {
+    let store = stores::open_store(config).await?;
+    let asking = async {
+        if !config.store.kind.is_server() {
+            stores::migrated(&*store, &config.store.shown()).await?;
         }
-        Err(error) => Err(error),
+        let facts = store.facts().await?;
+        let facts: Vec<String> = facts.iter().map(|(about, words)| format!("{about} {words}")).collect();
+        let has_timescale = facts.iter().any(|fact| fact.starts_with("timescale yes"));
+        if config.store.kind == StoreKind::Timescale && !has_timescale {
+            anyhow::bail!(
+                "store.kind is timescale and the server has no such extension: {}",
+                facts.join("; ")
+            );
+        }
+        Ok(facts.join("; "))
     };
-    report(&format!("store {}", config.store.path.display()), outcome.map(|()| String::new()))
+    let told = asking.await;
+    store.close().await;
+    told
 }
 
 async fn venue(market: &MarketSettings) -> bool {

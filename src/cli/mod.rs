@@ -12,6 +12,7 @@ mod migrate;
 mod plan;
 mod run;
 mod simulate;
+mod store;
 mod tap;
 mod top;
 
@@ -45,6 +46,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Bring the store's schema up to date.
     Migrate(ConfigArgs),
+    /// Move what is stored.
+    Store(store::StoreArgs),
     /// Ask or command a running service.
     Ctl(ctl::CtlArgs),
     /// Watch a running service in the terminal.
@@ -129,6 +132,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Plan(args) => plan::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Store(args) => store::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Tap(args) => tap::run(&args),

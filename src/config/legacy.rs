@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use fathom_market::decimal::parse_decimal;
 use rust_decimal::Decimal;
 
+use crate::address::Address;
+
 use super::{
     error::{ConfigError, Origin},
     raw::{Node, Table},
@@ -24,6 +26,10 @@ enum Target {
     EachMarket(&'static str),
     /// A JSON object by venue; each figure goes to this key of the venue's markets.
     ByVenue(&'static str),
+    /// The store's address, which says of what kind it is too.
+    StoreAddress,
+    /// This key of the store's server.
+    StoreServer(&'static str),
     /// The feature is not part of this version: the value is checked, reported and left alone.
     NotYet(&'static str),
 }
@@ -38,15 +44,19 @@ const fn old(name: &'static str, target: Target, convert: Convert) -> OldName {
     OldName { name, target, convert }
 }
 
-use Target::{ByVenue, EachMarket, Key, NotYet};
+use Target::{ByVenue, EachMarket, Key, NotYet, StoreAddress, StoreServer};
+
+const DATABASE_URL: &str = "DATABASE_URL";
+const DB_HOST: &str = "DB_HOST";
+const DB_NAME: &str = "DB_NAME";
 
 static OLD_NAMES: &[OldName] = &[
-    old("DATABASE_URL", Key("store.path"), sqlite_path),
-    old("DB_HOST", NotYet("database servers"), word),
-    old("DB_PORT", NotYet("database servers"), port),
-    old("DB_NAME", NotYet("database servers"), word),
-    old("DB_USER", NotYet("database servers"), word),
-    old("DB_PASSWORD", NotYet("database servers"), same),
+    old(DATABASE_URL, StoreAddress, store_address),
+    old(DB_HOST, StoreServer("store.host"), word),
+    old("DB_PORT", StoreServer("store.port"), port),
+    old(DB_NAME, StoreServer("store.database"), word),
+    old("DB_USER", StoreServer("store.user"), word),
+    old("DB_PASSWORD", StoreServer("store.password"), same),
     old("REDIS_HOST", NotYet("Redis"), word),
     old("REDIS_PORT", NotYet("Redis"), port),
     old("RABBITMQ_URL", NotYet("RabbitMQ"), amqp),
@@ -88,7 +98,8 @@ pub(super) fn apply(
     for entry in OLD_NAMES {
         let given = environment.get(entry.name).map(|text| text.trim()).filter(|text| !text.is_empty());
         if let Some(text) = given {
-            apply_one(tree, entry, text, &mut notes)?;
+            let has = |name: &str| environment.get(name).is_some_and(|text| !text.trim().is_empty());
+            apply_one(tree, entry, text, &has, &mut notes)?;
         }
     }
     Ok(notes)
@@ -98,6 +109,7 @@ fn apply_one(
     tree: &mut Table,
     entry: &OldName,
     text: &str,
+    has: &dyn Fn(&str) -> bool,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let origin = Origin::Environment(Arc::from(entry.name));
@@ -124,11 +136,78 @@ fn apply_one(
                 set_limit(tree, entry.name, key, &venue, &limit, notes);
             }
         }
+        StoreAddress => set_store(tree, &value, &origin),
+        StoreServer(key) => {
+            if !set_server(tree, key, &value, &origin, has) {
+                notes.push(format!(
+                    "{} is not used: the store is a file, and {DB_HOST} names no server",
+                    entry.name
+                ));
+            }
+        }
         NotYet(feature) => {
             notes.push(format!("{} is not used by this version: it has no {feature}", entry.name))
         }
     }
     Ok(())
+}
+
+/// The environment wins over a file: what that says of the server is taken back.
+fn set_store(tree: &mut Table, address: &str, origin: &Origin) {
+    let Some(parsed) = Address::parse(address) else { return };
+    let mut set = |key: &str, value: &str| tree.set(key, Node::bare(value, origin.clone()));
+    for key in ["store.url", "store.url_file", "store.host", "store.password"] {
+        set(key, "");
+    }
+    match parsed.path() {
+        Some(path) => {
+            set("store.kind", "sqlite");
+            set("store.path", &path.to_string_lossy());
+        }
+        None => {
+            set("store.url", address);
+            if kind(tree).is_none_or(|kind| {
+                Address::parse(&format!("{kind}://h/d")).is_none_or(|known| known.family() != parsed.family())
+            }) {
+                tree.set("store.kind", Node::bare(parsed.kind(), origin.clone()));
+            }
+        }
+    }
+}
+
+/// Sets a part of the server's address. A host or a database's name says that there is a server: PostgreSQL, unless another
+/// is configured. False when nothing says so.
+fn set_server(tree: &mut Table, key: &str, value: &str, origin: &Origin, has: &dyn Fn(&str) -> bool) -> bool {
+    let is_file = kind(tree).is_none_or(|kind| kind == "sqlite");
+    if is_file && !has(DB_HOST) && !has(DB_NAME) {
+        return false;
+    }
+    if !has(DATABASE_URL) {
+        for taken_back in ["store.url", "store.url_file"] {
+            tree.set(taken_back, Node::bare("", origin.clone()));
+        }
+        if is_file {
+            tree.set("store.kind", Node::bare("postgres", origin.clone()));
+        }
+        if !has(DB_HOST) && !has_text(tree, "host") {
+            tree.set("store.host", Node::bare("localhost", origin.clone()));
+        }
+    }
+    tree.set(key, Node::bare(value, origin.clone()));
+    true
+}
+
+/// The kind of the store as far as it is given.
+fn kind(tree: &Table) -> Option<String> {
+    match tree.table("store")?.entries.get("kind")? {
+        Node::Leaf(leaf) => Some(leaf.text.to_ascii_lowercase()),
+        _ => None,
+    }
+}
+
+fn has_text(tree: &Table, key: &str) -> bool {
+    let node = tree.table("store").and_then(|store| store.entries.get(key));
+    matches!(node, Some(Node::Leaf(leaf)) if !leaf.text.trim().is_empty())
 }
 
 fn set_limit(
@@ -169,6 +248,8 @@ impl Target {
     fn key(self) -> Option<&'static str> {
         match self {
             Key(key) | EachMarket(key) | ByVenue(key) => Some(key),
+            StoreAddress => Some("store.url"),
+            StoreServer(key) => Some(key),
             NotYet(_) => None,
         }
     }
@@ -227,13 +308,11 @@ fn seconds(text: &str) -> Result<Option<String>, &'static str> {
     usable.then(|| Some(millis.to_string())).ok_or(EXPECTED)
 }
 
-/// The file of a `sqlite://` address.
-fn sqlite_path(text: &str) -> Result<Option<String>, &'static str> {
-    const EXPECTED: &str = "a sqlite:// address with a path: no other store is built yet";
-    let rest = text.strip_prefix("sqlite://").ok_or(EXPECTED)?;
-    let path = rest.split_once('?').map_or(rest, |(path, _)| path);
-    let usable = !path.is_empty() && path != ":memory:";
-    usable.then(|| Some(path.to_owned())).ok_or(EXPECTED)
+/// An address of a store, in any spelling.
+fn store_address(text: &str) -> Result<Option<String>, &'static str> {
+    const EXPECTED: &str =
+        "an address: sqlite:// with a path, postgres:// or mysql:// with host and database";
+    Address::parse(text).map(|_| Some(text.to_owned())).ok_or(EXPECTED)
 }
 
 #[cfg(test)]
@@ -247,14 +326,6 @@ mod tests {
         assert_eq!(seconds("1e1"), Ok(Some("10000".to_owned())));
         for broken in ["0.0005", "-1", "soon", ""] {
             assert!(seconds(broken).is_err(), "{broken}");
-        }
-    }
-
-    #[test]
-    fn only_sqlite_addresses_name_a_store() {
-        assert_eq!(sqlite_path("sqlite:///var/lib/f.db?mode=rwc"), Ok(Some("/var/lib/f.db".to_owned())));
-        for other in ["mysql+aiomysql://u:p@h/db", "postgres://u:p@h/db", "sqlite://:memory:", "f.db"] {
-            assert!(sqlite_path(other).is_err(), "{other}");
         }
     }
 }

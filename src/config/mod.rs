@@ -12,6 +12,8 @@ mod raw;
 mod read;
 mod secret;
 #[cfg(test)]
+mod store_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
@@ -23,8 +25,8 @@ use self::{
 pub use self::{
     checked::{
         Candles, Config, Depth, EndpointOverrides, Gaps, Http, KnownVenue, Log, LogFormat, LogLevel,
-        OrderbookSnapshots, Poll, RawTables, Rollup, Spool, SpoolMode, Store, StoreKind, Stream, Supervision,
-        Ticks, TierOrder, Tiers, VenueMarket,
+        OrderbookSnapshots, Poll, RawTables, Rollup, Spool, SpoolMode, Store, StoreKind, StoreServer, Stream,
+        Supervision, Ticks, TierOrder, Tiers, VenueMarket, time_ms,
     },
     error::{ConfigError, Origin},
     legacy::names as old_environment_names,

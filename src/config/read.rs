@@ -8,7 +8,11 @@ use rust_decimal::Decimal;
 use super::{
     error::{ConfigError, Origin},
     raw::{Kind, Leaf, Node, Table},
+    secret::Secret,
 };
+
+/// What is shown instead of a secret.
+const HIDDEN: &str = "[hidden]";
 
 type Outcome<T> = Result<T, ConfigError>;
 
@@ -123,6 +127,25 @@ impl<'a> Reader<'a> {
                 reason: reason.to_string(),
             },
             None => ConfigError::Missing { key: self.path_of(key) },
+        }
+    }
+
+    /// The same about a key whose value must not be shown.
+    pub(super) fn invalid_secret(&self, key: &str, reason: impl Display) -> ConfigError {
+        match self.invalid(key, reason) {
+            ConfigError::Invalid { key, origin, reason, .. } => {
+                ConfigError::Invalid { key, value: HIDDEN.to_owned(), origin, reason }
+            }
+            other => other,
+        }
+    }
+
+    /// Text that must not be shown; `None` when it is empty.
+    pub(super) fn secret(&mut self, key: &str) -> Outcome<Option<Secret>> {
+        let Some(node) = self.node(key) else { return Ok(None) };
+        match node {
+            Node::Leaf(leaf) => Ok(Secret::text(&leaf.text)),
+            _ => Err(self.invalid_secret(key, "expected text")),
         }
     }
 

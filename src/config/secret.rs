@@ -14,6 +14,16 @@ impl Secret {
         usable.then(|| Self(text.to_owned()))
     }
 
+    /// Takes any text that is there.
+    pub fn text(text: &str) -> Option<Self> {
+        Some(text.trim()).filter(|text| !text.is_empty()).map(|text| Self(text.to_owned()))
+    }
+
+    /// Takes an address: text without blanks.
+    pub fn address(text: &str) -> Option<Self> {
+        Self::text(text).filter(|secret| !secret.0.contains(char::is_whitespace))
+    }
+
     /// The text itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0

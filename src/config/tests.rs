@@ -171,7 +171,7 @@ fn a_bad_value_names_its_key_its_text_and_its_place() {
         ("[depth]\nreference = \"top\"\n", "depth.reference = \"top\""),
         ("[candles]\ntimeframes = [\"1m\", \"7m\"]\n", "candles.timeframes = \"1m, 7m\""),
         ("[candles]\nstart_date = \"soon\"\n", "candles.start_date = \"soon\""),
-        ("[store]\nkind = \"postgres\"\n", "store.kind = \"postgres\""),
+        ("[store]\nkind = \"oracle\"\n", "store.kind = \"oracle\""),
         ("[store]\ninbox_rows = 1\n", "store.inbox_rows = \"1\""),
         ("[retention]\ntrades = \"7\"\n", "retention.trades = \"7\""),
         ("[tiers.low]\nlines = 3\n", "tiers.low.lines = \"3\""),
@@ -236,12 +236,7 @@ fn old_environment_names_set_their_keys() {
     assert!(config.notes[0].contains("bybit"));
 }
 
-const OF_LATER_VERSIONS: [(&str, &str); 13] = [
-    ("DB_HOST", "db"),
-    ("DB_PORT", "5432"),
-    ("DB_NAME", "market"),
-    ("DB_USER", "me"),
-    ("DB_PASSWORD", "hunter2"),
+const OF_LATER_VERSIONS: [(&str, &str); 8] = [
     ("REDIS_HOST", "redis"),
     ("REDIS_PORT", "6379"),
     ("RABBITMQ_URL", "amqp://u:hunter2@mq/"),
@@ -265,7 +260,7 @@ fn old_names_of_later_versions_are_accepted_and_reported() {
 #[test]
 fn a_bad_old_value_names_its_variable() {
     let cases = [
-        ("DATABASE_URL", "mysql+aiomysql://u:hunter2@h/db"),
+        ("DATABASE_URL", "oracle://u:hunter2@h/db"),
         ("DB_PORT", "0"),
         ("REDIS_PORT", "x"),
         ("RABBITMQ_URL", "http://u:hunter2@mq/"),

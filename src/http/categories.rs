@@ -10,7 +10,7 @@ use fathom_market::{
     ids::{Market, Scope},
     table::CategorySnapshotRow,
 };
-use fathom_storage::{CategoryQuery, GapQuery};
+use fathom_storage::{CategoryQuery, GapQuery, read::CategoryStat};
 use futures_util::future::join_all;
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -30,14 +30,14 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// What is asked of which books.
-struct Subject {
-    scope: Scope,
-    market: Market,
-    depth: Decimal,
+pub(super) struct Subject {
+    pub(super) scope: Scope,
+    pub(super) market: Market,
+    pub(super) depth: Decimal,
 }
 
 impl Subject {
-    fn read(state: &AppState, params: &Params) -> Result<Self, ApiError> {
+    pub(super) fn read(state: &AppState, params: &Params) -> Result<Self, ApiError> {
         let depth = params.depth(&state.system.settings().depth.levels)?;
         Ok(Self { depth, market: params.market()?, scope: params.scope(state)? })
     }
@@ -55,6 +55,8 @@ struct Series<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<RangeCoverage>,
     timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     live: bool,
 }
@@ -84,13 +86,9 @@ async fn category(state: Shared, name: Path<String>, params: Params) -> Answer {
     if name.eq_ignore_ascii_case("all") {
         return all(&state, &params).await;
     }
-    let categories = &state.system.settings().depth.categories;
-    let Some(rule) = categories.get(name.trim()) else {
-        let valid: Vec<&str> = categories.names().collect();
-        return Err(ApiError::bad("INVALID_CATEGORY").with("validCategories", valid));
-    };
+    let rule = rule(&state, &name)?;
     let subject = Subject::read(&state, &params)?;
-    let range = params.range(state.max_rows)?;
+    let range = params.page(state.max_rows)?;
     let live = params.flag("live")?;
     let rows = if live {
         live_row(&state, &subject, &rule.name).await?.into_iter().collect()
@@ -107,7 +105,9 @@ async fn category(state: Shared, name: Path<String>, params: Params) -> Answer {
         state.system.store().history().category_range(&query).await?
     };
     let coverage = if live { None } else { Some(covered(&state, &subject, rule, range, &rows).await) };
+    let ends = (rows.first().map(|row| row.timestamp_ms), rows.last().map(|row| row.timestamp_ms));
     ok(&Series {
+        next: range.next(rows.len(), ends).filter(|_| !live),
         category: &rule.name,
         market_type: subject.market.label(),
         exchange: subject.scope.as_str(),
@@ -117,6 +117,15 @@ async fn category(state: Shared, name: Path<String>, params: Params) -> Answer {
         coverage,
         timestamp: state.now_ms(),
         live,
+    })
+}
+
+/// The category of this name, in any case.
+pub(super) fn rule<'a>(state: &'a AppState, name: &str) -> Result<&'a CategoryRule, ApiError> {
+    let categories = &state.system.settings().depth.categories;
+    categories.get(name.trim()).ok_or_else(|| {
+        let valid: Vec<&str> = categories.names().collect();
+        ApiError::bad("INVALID_CATEGORY").with("validCategories", valid)
     })
 }
 
@@ -225,6 +234,8 @@ async fn live_row(
 struct Stats {
     stats: Vec<CategoryStats>,
     timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -249,6 +260,21 @@ struct At {
 async fn stats(state: Shared, params: Params) -> Answer {
     let scope = params.scope(&state)?;
     let stored = state.system.store().history().category_stats(scope.as_str()).await?;
+    let limit = params.range(state.max_rows)?.limit as usize;
+    let after = params.get("after").and_then(|text| text.split_once(':'));
+    if let (None, Some(text)) = (after, params.get("after")) {
+        return Err(ApiError::parameter("after", text, "the next of a page"));
+    }
+    // In the order of the store: by name, and spot before futures.
+    let follows = |stat: &CategoryStat| {
+        after
+            .is_none_or(|(name, market)| (stat.category.as_str(), market) > (name, stat.market_type.as_str()))
+    };
+    let mut stored: Vec<CategoryStat> = stored.into_iter().filter(follows).collect();
+    let more = stored.len() > limit;
+    stored.truncate(limit);
+    let last = stored.last().filter(|_| more);
+    let next = last.map(|stat| format!("{}:{}", stat.category, stat.market_type));
     let stats = stored.into_iter().map(|stat| CategoryStats {
         category: stat.category,
         market_type: stat.market_type,
@@ -256,5 +282,5 @@ async fn stats(state: Shared, params: Params) -> Answer {
         min: At { timestamp: stat.first_ms },
         max: At { timestamp: stat.last_ms },
     });
-    ok(&Stats { stats: stats.collect(), timestamp: state.now_ms() })
+    ok(&Stats { stats: stats.collect(), timestamp: state.now_ms(), next })
 }

@@ -8,10 +8,11 @@
 //! | `GET /startupz` `/livez` `/readyz?verbose&scope=venue:binance,sink:store` | 200 or 503, `{status, checks}` |
 //! | `GET /health` `/api/health` | short health, in the older form |
 //! | `GET /metrics` | Prometheus text |
-//! | `GET /api/categories/{category}` `?depth&marketType&exchange&from&to&limit&live` | minutes of a category |
+//! | `GET /api/categories/{category}` `?depth&marketType&exchange&from&to&limit&after&live` | minutes of a category |
 //! | `GET /api/categories/all` `?depth&marketType&exchange&live` | the newest minute of every category |
-//! | `GET /api/snapshots/{symbol}` `?depth&marketType&exchange&from&to&limit` | minutes of one pair |
-//! | `GET /api/stats/categories` `?exchange` | what is stored |
+//! | `GET /api/snapshots/{symbol}` `?depth&marketType&exchange&from&to&limit&after` | minutes of one pair |
+//! | `GET /api/stats/categories` `?exchange&limit&after` | what is stored |
+//! | `GET /api/v1/categories/{category}/rollup` `?width=1h\|1d&depth&marketType&exchange&from&to&limit&after` | hours and days of a category |
 //! | `GET /api/ticks/{symbol}` `?marketType&exchange&last` | best bid and ask of the last seconds |
 //! | `GET /api/v1/health` | verdict, totals, tree, process |
 //! | `GET /api/v1/actors` `?state&kind&venue&limit&after` | actors, short |
@@ -37,8 +38,11 @@
 //! | `GET /api/v1/tap` `?venue&market&symbol&channel&rate&limit` | live events, a line of JSON each |
 //! | `GET /api/v1/exchanges` `/status` `/{id}/status` `/{id}/info` `/{id}/timeframes` `/{id}/markets` | venues |
 //! | `GET /api/v1/exchanges/{id}/orderbook/{symbol}` `?marketType&levels` | a live book |
-//! | `GET /api/v1/exchanges/{id}/ohlcv/{symbol}` `?marketType&timeframe&from&to&limit` | stored candles |
+//! | `GET /api/v1/exchanges/{id}/ohlcv/{symbol}` `?marketType&timeframe&from&to&limit&after` | stored candles |
 //! | `GET /api/v1/version` `/admin/status` `/admin/metrics` `/admin/websocket/stats` | the process |
+//!
+//! A full page of rows says as `next` what is given as `after` for the one behind it: the rows that follow in time where `from`
+//! is given, else those before.
 //!
 //! Calls that write need `Authorization: Bearer <token>` where a token is set, and may carry an `Idempotency-Key`.
 
@@ -61,6 +65,7 @@ mod params;
 mod probes;
 mod replays;
 mod restarts;
+mod rollups;
 mod shards;
 mod sinks;
 mod snapshots;
@@ -190,6 +195,7 @@ pub fn configure(state: web::Data<AppState>) -> impl Fn(&mut ServiceConfig) + Cl
         metrics::routes(config);
         categories::routes(config);
         snapshots::routes(config);
+        rollups::routes(config);
         ticks::routes(config);
         actors::routes(config);
         shards::routes(config);

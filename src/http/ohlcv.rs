@@ -31,6 +31,7 @@ struct Candles {
     count: usize,
     coverage: RangeCoverage,
     timestamp: i64,
+    next: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -73,7 +74,7 @@ async fn ohlcv(state: Shared, path: Path<(String, String)>, params: Params) -> A
     let (exchange, symbol) = path.into_inner();
     let book = find(&state, &exchange, &symbol, &params)?;
     let timeframe = timeframe(&params)?;
-    let range = params.range(state.max_rows)?;
+    let range = params.page(state.max_rows)?;
     let instrument = &book.cell.instrument;
     let query = CandleQuery {
         instrument_id: instrument.id.0,
@@ -90,7 +91,9 @@ async fn ohlcv(state: Shared, path: Path<(String, String)>, params: Params) -> A
     };
     let times = (rows.first().map(|row| row.open_ms), rows.last().map(|row| row.close_ms));
     let coverage = RangeCoverage::of(&state, gaps, range.reach(times)).await;
+    let ends = (times.0, rows.last().map(|row| row.open_ms));
     ok(&Candles {
+        next: range.next(rows.len(), ends),
         exchange: instrument.venue.as_str(),
         market_type: instrument.market.label(),
         symbol: instrument.unified.to_string(),

@@ -19,6 +19,10 @@ const DEFAULT_LIMIT: i64 = 1440;
 /// Times are milliseconds that are still times in microseconds.
 const TIMES_MS: RangeInclusive<i64> = 0..=i64::MAX / 1000;
 
+/// What the cursors of pages begin with; a time follows.
+const LATER: &str = "later:";
+const EARLIER: &str = "earlier:";
+
 /// The query of a request; of a parameter given twice, the first counts.
 pub(super) struct Params(Vec<(String, String)>);
 
@@ -39,6 +43,20 @@ impl Range {
         let first = self.from_ms.or(rows.0);
         let last = self.to_ms.filter(|_| rows.1.is_none()).or(rows.1).or(self.to_ms);
         first.zip(last).filter(|(first, last)| first <= last)
+    }
+}
+
+impl Range {
+    /// What a full page goes on after, given the times of its first and last row, milliseconds: later rows where a start was
+    /// given, else earlier ones.
+    pub(super) fn next(&self, rows: usize, ends: (Option<i64>, Option<i64>)) -> Option<String> {
+        if rows < self.limit as usize {
+            return None;
+        }
+        match self.from_ms {
+            Some(_) => ends.1.map(|last| format!("{LATER}{last}")),
+            None => ends.0.map(|first| format!("{EARLIER}{first}")),
+        }
     }
 }
 
@@ -117,6 +135,23 @@ impl Params {
         let max = i64::from(max_rows);
         let limit = self.int("limit", 1..=max)?.unwrap_or(DEFAULT_LIMIT.min(max));
         Ok(Range { from_ms, to_ms, limit: u32::try_from(limit).unwrap_or(max_rows) })
+    }
+
+    /// `from`, `to`, `limit`, and `after`, which is the `next` of a page before.
+    pub(super) fn page(&self, max_rows: u32) -> Result<Range, ApiError> {
+        let range = self.range(max_rows)?;
+        let Some(text) = self.get("after") else { return Ok(range) };
+        let time = |front| {
+            let time = text.strip_prefix(front).and_then(|time| time.parse::<i64>().ok());
+            time.filter(|time| TIMES_MS.contains(time))
+        };
+        match (range.from_ms, time(LATER), time(EARLIER)) {
+            (Some(from), Some(last), _) => Ok(Range { from_ms: Some(from.max(last + 1)), ..range }),
+            (None, _, Some(first)) => {
+                Ok(Range { to_ms: Some(range.to_ms.unwrap_or(i64::MAX).min(first - 1)), ..range })
+            }
+            _ => Err(ApiError::parameter("after", text, "the next of a page of this question")),
+        }
     }
 
     /// A whole number inside a range.

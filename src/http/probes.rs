@@ -15,7 +15,7 @@ use super::{
     params::Params,
     read,
     shards::views,
-    sinks::writer_status,
+    sinks::{drain_status, writer_status},
     view::iso,
 };
 
@@ -186,10 +186,13 @@ fn market_checks(state: &AppState) -> Vec<Check> {
 /// A store that is away makes rows wait; it does not stop collecting.
 fn store_check(state: &AppState) -> Check {
     let writer = writer_status(state);
-    let reachable = writer.as_ref().is_some_and(|(_, status)| status.reachable);
-    let why = || match &writer {
-        Some((_, status)) => status.last_error.clone().unwrap_or_else(|| "not reachable".to_owned()),
-        None => "the writer has published nothing yet".to_owned(),
+    // Behind a spool it is the drain that knows how the store is.
+    let behind = drain_status(state).and_then(|drain| drain.last_error.clone());
+    let reachable = behind.is_none() && writer.as_ref().is_some_and(|(_, status)| status.reachable);
+    let why = || match (&behind, &writer) {
+        (Some(error), _) => format!("rows wait in the spool: {error}"),
+        (None, Some((_, status))) => status.last_error.clone().unwrap_or_else(|| "not reachable".to_owned()),
+        (None, None) => "the writer has published nothing yet".to_owned(),
     };
     Check::new("sink:store", reachable, why).since(writer.as_ref().map(|(at_us, _)| *at_us)).told_only()
 }

@@ -30,13 +30,15 @@ struct Series {
     count: usize,
     coverage: RangeCoverage,
     timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 async fn snapshots(state: Shared, symbol: Path<String>, params: Params) -> Answer {
     let depth = params.depth(&state.system.settings().depth.levels)?;
     let market = params.market()?;
     let venue = params.venue(&state)?;
-    let range = params.range(state.max_rows)?;
+    let range = params.page(state.max_rows)?;
     let (symbol, instrument) = named(&state, venue, market, &symbol);
     let query = SnapshotQuery {
         instrument_id: instrument.0,
@@ -54,6 +56,7 @@ async fn snapshots(state: Shared, symbol: Path<String>, params: Params) -> Answe
     )
     .await;
     ok(&Series {
+        next: range.next(rows.len(), times),
         symbol,
         category: "COIN",
         market_type: market.label(),

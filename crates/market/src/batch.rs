@@ -117,7 +117,10 @@ impl Column {
 }
 
 /// A value that knows its column.
-pub trait Cell {
+pub trait Cell: Sized {
+    /// The value of a row; `None` when the column is of another kind, or shorter.
+    fn read(column: &Column, row: usize) -> Option<Self>;
+
     /// Appends the value; the column was made for its kind by the table's schema.
     fn push_to(self, column: &mut Column);
 }
@@ -125,6 +128,11 @@ pub trait Cell {
 macro_rules! cell {
     ($($type:ty => $variant:ident),+ $(,)?) => {
         $(impl Cell for $type {
+            fn read(column: &Column, row: usize) -> Option<Self> {
+                let Column::$variant(values) = column else { return None };
+                values.get(row).cloned()
+            }
+
             fn push_to(self, column: &mut Column) {
                 if let Column::$variant(values) = column {
                     values.push(self);
@@ -199,6 +207,21 @@ impl Batch {
         batch
     }
 
+    /// A batch of whole columns, in the order of the schema.
+    ///
+    /// # Errors
+    /// When they are not the table's, or not of one length.
+    pub fn from_columns(table: Table, columns: Vec<Column>) -> Result<Self, BatchError> {
+        let specs = table.schema().columns;
+        let rows = columns.first().map_or(0, Column::len);
+        let fits = specs.len() == columns.len()
+            && specs
+                .iter()
+                .zip(&columns)
+                .all(|(spec, column)| spec.kind == column.kind() && column.len() == rows);
+        fits.then_some(Self { table, epoch: 0, seq: 0, columns }).ok_or(BatchError::Shape(table))
+    }
+
     /// The table.
     pub const fn table(&self) -> Table {
         self.table
@@ -264,17 +287,7 @@ impl Batch {
         }
         let wire: Wire = postcard::from_bytes(body).map_err(BatchError::Body)?;
         let table = Table::by_name(&wire.table).ok_or(BatchError::UnknownTable(wire.table))?;
-        let specs = table.schema().columns;
-        let rows = wire.columns.first().map_or(0, Column::len);
-        let fits = specs.len() == wire.columns.len()
-            && specs
-                .iter()
-                .zip(&wire.columns)
-                .all(|(spec, column)| spec.kind == column.kind() && column.len() == rows);
-        if !fits {
-            return Err(BatchError::Shape(table));
-        }
-        Ok(Self { table, epoch: wire.epoch, seq: wire.seq, columns: wire.columns })
+        Ok(Self { epoch: wire.epoch, seq: wire.seq, ..Self::from_columns(table, wire.columns)? })
     }
 }
 
@@ -389,6 +402,23 @@ mod tests {
         let mut bytes = Batch::of([funding(1, None)]).encode().unwrap();
         bytes[4] = 99;
         assert!(matches!(Batch::decode(&bytes), Err(BatchError::Version(99))));
+    }
+
+    #[test]
+    fn rows_are_read_back_as_they_were_put_in() {
+        let rows = vec![funding(1, None), funding(2, Some(3))];
+        assert_eq!(FundingRow::all(&Batch::of(rows.clone())), rows);
+        assert_eq!(CollectorStateRow::all(&Batch::of(rows)), []);
+    }
+
+    #[test]
+    fn columns_of_another_table_are_no_batch() {
+        let columns = Batch::of([funding(1, None)]).columns().to_vec();
+        assert!(Batch::from_columns(Table::Trades, columns.clone()).is_err());
+        let mut uneven = columns.clone();
+        uneven[0] = Column::Int(vec![1, 2]);
+        assert!(Batch::from_columns(Table::FundingRates, uneven).is_err());
+        assert_eq!(Batch::from_columns(Table::FundingRates, columns).unwrap(), Batch::of([funding(1, None)]));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use rust_decimal::Decimal;
 
-use crate::batch::{Cell, Column};
+use crate::batch::{Batch, Cell, Column};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,17 @@ macro_rules! tables {
             #[allow(missing_docs, reason = "the columns are described by the schema's conventions")]
             pub struct $row {
                 $(pub $field: field_type!($kind),)+
+            }
+
+            impl $row {
+                /// The rows of a batch; none of another table's.
+                pub fn all(batch: &Batch) -> Vec<Self> {
+                    let rows = (0..batch.len()).map(|row| {
+                        let mut columns = batch.columns().iter();
+                        Some(Self { $($field: Cell::read(columns.next()?, row)?,)+ })
+                    });
+                    if batch.table() == Table::$table { rows.flatten().collect() } else { Vec::new() }
+                }
             }
 
             impl Row for $row {

@@ -5,9 +5,11 @@
 
 pub mod account;
 pub mod error;
+pub mod export;
 pub mod mysql;
 pub mod policy;
 pub mod postgres;
+pub mod prepared;
 pub mod read;
 pub mod rollup;
 pub mod spool;
@@ -20,12 +22,14 @@ pub use account::{
     SpoolStatus,
 };
 pub use error::StoreError;
+pub use export::{Key, Page, Span};
 pub use mysql::{MysqlConfig, MysqlStore};
 pub use policy::{Class, Policy};
 pub use postgres::{PostgresConfig, PostgresStore, Timescale};
+pub use prepared::Prepared;
 pub use read::{
     CandleQuery, CategoryQuery, CategoryRollup, GapQuery, History, RollupQuery, RollupWidth, SnapshotQuery,
 };
-pub use spool::{Drain, Spool, SpoolConfig, Spooled, Step};
+pub use spool::{Drain, Settled, Spool, SpoolConfig, Spooled, Step, write_in_parts};
 pub use sqlite::{Durability, SqliteConfig, SqliteStore};
-pub use store::{PoisonRow, Retention, Sink, Store, StoreStatus, WriteOutcome};
+pub use store::{Fact, PoisonRow, Retention, Sink, Store, StoreStatus, WriteOutcome};

@@ -5,7 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fathom_market::{batch::Batch, mark::StreamMark, table::Table};
 
-use crate::{account::Accounts, error::StoreError, read::History, spool::Drain};
+use crate::{
+    account::Accounts,
+    error::StoreError,
+    export::{Page, Span},
+    read::History,
+    spool::Drain,
+};
 
 /// A row that the store refuses for what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +78,9 @@ pub struct StoreStatus {
     pub last_error: Option<String>,
 }
 
+/// Something that a store says of itself: what it is about, and a few words.
+pub type Fact = (&'static str, String);
+
 /// A place where batches are kept.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -123,6 +132,32 @@ pub trait Store: Send + Sync {
         Ok(0)
     }
 
+    /// A page of a table's rows in the order of their keys: see [`crate::export`].
+    ///
+    /// # Errors
+    /// When the store is away, or does not give its rows away.
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        let _ = page;
+        Err(StoreError::fatal("this store does not give its rows away"))
+    }
+
+    /// How many rows of a table lie in a span.
+    ///
+    /// # Errors
+    /// As [`Store::export`].
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        let _ = (table, span);
+        Err(StoreError::fatal("this store does not give its rows away"))
+    }
+
+    /// What the store says of itself: its version, its schema, what it can and what it refuses.
+    ///
+    /// # Errors
+    /// When the store is away.
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.probe().await.map(|()| Vec::new())
+    }
+
     /// Asks whether the store answers.
     ///
     /// # Errors
@@ -147,6 +182,15 @@ pub trait Sink: Store {
     /// # Errors
     /// When it cannot be read.
     async fn marks(&self) -> Result<Vec<StreamMark>, StoreError>;
+
+    /// Batches of a table that are accepted and not yet in the store, in the order of their acceptance.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    async fn spooled(&self, table: Table) -> Result<Vec<Batch>, StoreError> {
+        let _ = table;
+        Ok(Vec::new())
+    }
 
     /// Where rows are accepted and accounted for.
     fn accounts(&self) -> &dyn Accounts;

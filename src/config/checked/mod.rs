@@ -1,6 +1,7 @@
 //! What the service runs with: every value checked, of its final type, and without `Option` where a default exists.
 
 mod market;
+mod server;
 mod service;
 mod storing;
 mod symbols;
@@ -16,8 +17,12 @@ use fathom_storage::Retention;
 
 pub use self::{
     market::{Depth, Poll, Stream, Ticks, TierOrder, Tiers},
+    server::StoreServer,
     service::{Http, Log, LogFormat, LogLevel, Supervision},
-    storing::{Candles, Gaps, OrderbookSnapshots, RawTables, Rollup, Spool, SpoolMode, Store, StoreKind},
+    storing::{
+        Candles, Gaps, OrderbookSnapshots, RawTables, Rollup, Spool, SpoolMode, Store, StoreKind,
+        start_of as time_ms,
+    },
     venues::{EndpointOverrides, KnownVenue, VenueMarket},
 };
 use super::{error::ConfigError, raw::Table, read::Reader, secret::Secret};

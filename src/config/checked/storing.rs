@@ -9,10 +9,14 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use fathom_market::{table::Table, timeframe::Timeframe};
 use fathom_storage::{Durability, Policy, QuarantineLimits, Retention};
 
-use crate::config::{
-    error::ConfigError,
-    raw::{Kind, Leaf},
-    read::Reader,
+use super::server::StoreServer;
+use crate::{
+    address::Family,
+    config::{
+        error::ConfigError,
+        raw::{Kind, Leaf},
+        read::Reader,
+    },
 };
 
 /// The store's kind.
@@ -20,6 +24,47 @@ use crate::config::{
 pub enum StoreKind {
     /// The embedded store: one file, no server.
     Sqlite,
+    /// PostgreSQL; with TimescaleDB where the extension is there.
+    Postgres,
+    /// PostgreSQL that must have TimescaleDB.
+    Timescale,
+    /// MySQL.
+    Mysql,
+    /// MariaDB.
+    Mariadb,
+}
+
+impl StoreKind {
+    const WORDS: [(&'static str, Self); 5] = [
+        ("sqlite", Self::Sqlite),
+        ("postgres", Self::Postgres),
+        ("timescale", Self::Timescale),
+        ("mysql", Self::Mysql),
+        ("mariadb", Self::Mariadb),
+    ];
+
+    /// Whether it can be away while the service runs.
+    pub const fn is_server(self) -> bool {
+        !matches!(self, Self::Sqlite)
+    }
+
+    /// Whose protocol it speaks.
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Sqlite => Family::Sqlite,
+            Self::Postgres | Self::Timescale => Family::Postgres,
+            Self::Mysql | Self::Mariadb => Family::Mysql,
+        }
+    }
+
+    /// What its addresses begin with.
+    pub const fn scheme(self) -> &'static str {
+        match self.family() {
+            Family::Sqlite => "sqlite",
+            Family::Postgres => "postgres",
+            Family::Mysql => "mysql",
+        }
+    }
 }
 
 /// Whether rows are accepted into a spool before the store.
@@ -68,8 +113,10 @@ fn file(leaf: &Leaf, data_dir: &Path) -> Option<PathBuf> {
 pub struct Store {
     /// Kind.
     pub kind: StoreKind,
-    /// The database file.
+    /// The database file, of the kind that is one.
     pub path: PathBuf,
+    /// The server, of the other kinds.
+    pub server: Option<StoreServer>,
     /// What a commit outlives.
     pub durability: Durability,
     /// Rows after which a batch is written.
@@ -93,13 +140,18 @@ pub struct Store {
 }
 
 impl Store {
+    /// Where it is, without any password.
+    pub fn shown(&self) -> String {
+        self.server.as_ref().map_or_else(|| self.path.display().to_string(), |server| server.shown.clone())
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Result<Self, ConfigError> {
-        const KINDS: &str = "sqlite (postgres, timescale, mysql and mariadb are not built yet)";
-        let sqlite = |leaf: &Leaf| leaf.text()?.eq_ignore_ascii_case("sqlite").then_some(StoreKind::Sqlite);
+        let kind = reader.choice("kind", &StoreKind::WORDS)?;
         let modes = [("auto", SpoolMode::Auto), ("always", SpoolMode::Always), ("never", SpoolMode::Never)];
         let durability = [("normal", Durability::Normal), ("full", Durability::Full)];
         let store = Self {
-            kind: reader.required("kind", KINDS, sqlite)?,
+            kind,
+            server: StoreServer::read(reader, kind)?,
             path: reader.required("path", "the path of a file", |leaf| file(leaf, data_dir))?,
             durability: reader.choice("durability", &durability)?,
             batch_rows: reader.int("batch_rows", 1..=100_000)?,
@@ -117,6 +169,11 @@ impl Store {
         };
         if store.inbox_rows < store.batch_rows {
             return Err(reader.invalid("inbox_rows", "expected at least store.batch_rows"));
+        }
+        if kind.is_server() && store.spool == SpoolMode::Never {
+            let reason =
+                "expected auto or always: a server can be away, and rows are accepted into the spool then";
+            return Err(reader.invalid("spool", reason));
         }
         Ok(store)
     }
@@ -282,7 +339,7 @@ impl Candles {
 }
 
 /// Reads a date, a date and time (UTC unless it has an offset), or milliseconds since the epoch.
-fn start_of(text: &str) -> Option<i64> {
+pub fn start_of(text: &str) -> Option<i64> {
     let text = text.trim();
     if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis());

@@ -106,6 +106,93 @@ async fn a_series_is_exact_ascending_and_the_newest_without_from() {
     assert_eq!(times(&body), [seconds(0), seconds(1)]);
 }
 
+/// Every time of a series, page by page.
+async fn paged(world: &World, path: &str) -> Vec<Vec<i64>> {
+    let (mut pages, mut after) = (Vec::new(), String::new());
+    loop {
+        let body = world.json(&format!("{path}{after}")).await;
+        pages.push(times(&body));
+        let Some(next) = body["next"].as_str() else { return pages };
+        after = format!("&after={next}");
+    }
+}
+
+#[actix_web::test]
+async fn pages_go_on_where_the_last_one_ended_in_both_directions() {
+    let world = World::new().await;
+    world.write((0..5).map(|n| minute(T0 + n * MINUTE)).collect()).await;
+    let minutes = |all: &[&[i64]]| -> Vec<Vec<i64>> {
+        all.iter().map(|page| page.iter().map(|n| (T0 + n * MINUTE) / 1000).collect()).collect()
+    };
+    let path = "/api/categories/TOTAL?depth=5&limit=2";
+    assert_eq!(paged(&world, path).await, minutes(&[&[3, 4], &[1, 2], &[0]]));
+    let (from, to) = (T0 + MINUTE, T0 + 4 * MINUTE);
+    let bounded = format!("{path}&from={from}&to={to}");
+    assert_eq!(paged(&world, &bounded).await, minutes(&[&[1, 2], &[3, 4], &[]]));
+    // A row that comes in between shifts no page.
+    let first = world.json(path).await;
+    world.write(vec![minute(T0 + 9 * MINUTE)]).await;
+    let next = first["next"].as_str().expect("more");
+    assert_eq!(times(&world.json(&format!("{path}&after={next}")).await), minutes(&[&[1, 2]])[0]);
+    for bad in [format!("{path}&after=nonsense"), format!("{bounded}&after={next}")] {
+        let reply = world.get(&bad).await;
+        assert_eq!((reply.refusal().0, reply.json()["parameter"].as_str()), (400, Some("after")), "{bad}");
+    }
+}
+
+#[actix_web::test]
+async fn statistics_are_paged_by_name() {
+    let world = World::new().await;
+    let named = |category: &str, market: &str| CategorySnapshotRow {
+        category: category.into(),
+        market_type: market.into(),
+        ..minute(T0)
+    };
+    let all = [("A", "SPOT"), ("A", "FUTURES"), ("B", "SPOT"), ("B", "FUTURES"), ("C", "SPOT")];
+    world.write(all.iter().map(|(category, market)| named(category, market)).collect()).await;
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let body = world.json(&format!("/api/stats/categories?limit=2{after}")).await;
+        let page = body["stats"].as_array().expect("stats");
+        assert!(!page.is_empty() && page.len() <= 2);
+        let name = |row: &serde_json::Value, key: &str| row[key].as_str().expect("text").to_owned();
+        seen.extend(page.iter().map(|row| (name(row, "category"), name(row, "marketType"))));
+        let Some(next) = body["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    let wanted: Vec<_> = all.iter().map(|(one, other)| ((*one).to_owned(), (*other).to_owned())).collect();
+    assert_eq!(seen, wanted);
+    assert_eq!(world.get("/api/stats/categories?after=x").await.refusal().0, 400);
+}
+
+#[actix_web::test]
+async fn hours_and_days_of_a_category_are_exact() {
+    use fathom_storage::Store as _;
+    let world = World::new().await;
+    const HOUR: i64 = 3_600_000;
+    let start = T0 - T0 % 86_400_000;
+    let row = |hour: i64, minutes: i64, usd: &str| CategorySnapshotRow {
+        total_bid_volume_usd: dec(usd),
+        ..minute(start + hour * HOUR + minutes * MINUTE)
+    };
+    world.write(vec![row(0, 0, "1"), row(0, 1, "2"), row(1, 0, "10"), row(2, 0, "11")]).await;
+    while world.store.roll_up(100).await.expect("rolled up") > 0 {}
+    let path = "/api/v1/categories/total/rollup?depth=5&width=1h";
+    let body = world.json(&format!("{path}&from={start}&limit=2")).await;
+    let bid = serde_json::json!({"avg": "1.5", "max": "2", "min": "1"});
+    assert_eq!((&body["data"][0]["bidVolume"], &body["data"][0]["count"]), (&bid, &2.into()), "{body}");
+    let next = body["next"].as_str().expect("more");
+    let rest = world.json(&format!("{path}&from={start}&limit=2&after={next}")).await;
+    assert_eq!(
+        (rest["count"].as_u64(), rest["data"][0]["bucket"].as_i64()),
+        (Some(1), Some(start + 2 * HOUR))
+    );
+    let day = world.json("/api/v1/categories/TOTAL/rollup?depth=5&width=1d").await;
+    assert_eq!((day["data"][0]["bidVolume"]["avg"].as_str(), day["width"].as_str()), (Some("6"), Some("1d")));
+    assert_eq!(world.get("/api/v1/categories/TOTAL/rollup?depth=5&width=1w").await.refusal().0, 400);
+    assert_eq!(world.get("/api/v1/categories/NOPE/rollup?depth=5").await.refusal().1, "INVALID_CATEGORY");
+}
+
 #[actix_web::test]
 async fn market_depth_category_and_exchange_choose_the_series() {
     let world = World::new().await;

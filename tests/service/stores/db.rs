@@ -44,12 +44,17 @@ impl ServerDb {
     pub(super) fn rows(&self, columns: &[&str], from: &str) -> Vec<Vec<Option<String>>> {
         let kind = if self.server == Server::Mariadb { "char" } else { "text" };
         let columns: Vec<_> = columns.iter().map(|column| format!("cast({column} as {kind})")).collect();
-        self.try_rows(&format!("select {} from {from}", columns.join(", "))).unwrap_or_else(|error| panic!("{error}"))
+        self.try_rows(&format!("select {} from {from}", columns.join(", ")))
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A single number.
     pub(super) fn number(&self, what: &str, from: &str) -> i64 {
         let rows = self.rows(&[what], from);
-        rows[0][0].as_deref().unwrap_or("0").parse().unwrap_or_else(|error| panic!("{what} from {from}: {error}"))
+        rows[0][0]
+            .as_deref()
+            .unwrap_or("0")
+            .parse()
+            .unwrap_or_else(|error| panic!("{what} from {from}: {error}"))
     }
 }

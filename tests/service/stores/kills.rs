@@ -91,8 +91,10 @@ impl Run {
             &["--names", &names, "--rate", &rate, "--levels", "1500", "--ledger", "1000000"],
         );
         let symbols = json!(SYMBOLS);
-        let mut settings: Vec<String> =
-            ["spot", "futures"].iter().map(|market| format!("venues.binance.{market}.symbols={symbols}")).collect();
+        let mut settings: Vec<String> = ["spot", "futures"]
+            .iter()
+            .map(|market| format!("venues.binance.{market}.symbols={symbols}"))
+            .collect();
         settings.extend([format!("store.kind={kind}"), format!("store.url={}", database.url())]);
         settings.push(r#"candles.timeframes=["1m", "5m"]"#.to_owned());
         settings.push("tiers.high.snapshot_levels=1000".to_owned());
@@ -128,7 +130,10 @@ impl Run {
         let of = |shard: &Value| {
             let lines = shard["lines"].as_array().expect("lines").iter();
             let reconnects = lines.map(|line| line["reconnects"].as_u64().expect("a count")).sum();
-            (shard["id"].as_str().expect("an id").to_owned(), (shard["generation"].as_u64().expect("one"), reconnects))
+            (
+                shard["id"].as_str().expect("an id").to_owned(),
+                (shard["generation"].as_u64().expect("one"), reconnects),
+            )
         };
         listed["shards"].as_array().expect("shards").iter().map(of).collect()
     }
@@ -145,12 +150,16 @@ impl Run {
         let (before, at_ms) = (self.accepted(), self.simulator.now_ms());
         self.private.kill();
         self.awaits("the store is seen to be away and rows wait", |sink| {
-            sink["reachable"] == false && sink["spool"]["rows"].as_i64() > Some(500) && figure(sink, "accepted") > before
+            sink["reachable"] == false
+                && sink["spool"]["rows"].as_i64() > Some(500)
+                && figure(sink, "accepted") > before
         });
         if over_a_boundary {
             eventually("a minute has ended without the store", Duration::from_secs(30), || {
                 let now_ms = self.simulator.now_ms();
-                check(now_ms / MINUTE_MS > at_ms / MINUTE_MS && now_ms % MINUTE_MS > 3_000, || format!("{now_ms}"))
+                check(now_ms / MINUTE_MS > at_ms / MINUTE_MS && now_ms % MINUTE_MS > 3_000, || {
+                    format!("{now_ms}")
+                })
             });
         }
         assert_eq!(self.service.http.get("/livez").expect("it answers").status, 200);
@@ -212,7 +221,8 @@ impl Run {
         let raw = if self.keeps_raw { &RAW[..] } else { &[] };
         for table in COUNTED.iter().chain(raw) {
             let figures = &sink["tables"][table];
-            let of = |name: &str| figures[name].as_i64().unwrap_or_else(|| panic!("{name} of {table}: {figures}"));
+            let of =
+                |name: &str| figures[name].as_i64().unwrap_or_else(|| panic!("{name} of {table}: {figures}"));
             let rows = self.db().number("count(*)", table);
             let known = of("stored")..=of("stored") + of("duplicate");
             assert!(known.contains(&rows) && rows > 0, "{table}: {rows} rows, {figures}");
@@ -275,7 +285,8 @@ impl Run {
         let due = made.klines.iter().filter(|(_, kline)| kline.delivered && kline.sent_ms >= begun_ms);
         let mut compared = 0;
         for (market, kline) in due {
-            let key = [market, kline.symbol.as_str(), &kline.interval, &kline.open_ms.to_string()].map(str::to_owned);
+            let key = [market, kline.symbol.as_str(), &kline.interval, &kline.open_ms.to_string()]
+                .map(str::to_owned);
             let held = stored.get(&key.to_vec());
             assert_eq!(held, Some(&kline.trades.to_string()), "{key:?}");
             compared += 1;

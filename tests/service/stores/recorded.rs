@@ -74,7 +74,8 @@ fn bars_hold_all_trades(db: &ServerDb, expected: &Trades) {
     eventually("the bars hold every recorded trade", STORED_WITHIN, || {
         let sums = ["sum(trades)", "sum(volume)", "sum(sell_volume)", "sum(quote_volume)"];
         let rows = db.rows(&sums, "trade_1s_raw");
-        let read = |cell: &Option<String>| cell.as_deref().unwrap_or("0").parse::<Decimal>().expect("a decimal");
+        let read =
+            |cell: &Option<String>| cell.as_deref().unwrap_or("0").parse::<Decimal>().expect("a decimal");
         let stored: Vec<Decimal> = rows[0].iter().map(read).collect();
         check(stored == wanted, || format!("{stored:?} of {wanted:?}"))
     });

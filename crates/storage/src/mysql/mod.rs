@@ -8,6 +8,8 @@ mod bind;
 mod classify;
 mod connect;
 mod expire;
+mod export;
+mod facts;
 mod gaps;
 mod history;
 mod insert;
@@ -31,9 +33,10 @@ use writer::Writer;
 
 use crate::{
     error::StoreError,
+    export::{Page, Span},
     read::History,
     sqlite::health::Health,
-    store::{Retention, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Store, StoreStatus, WriteOutcome},
 };
 
 /// The tables that are not kept here: best bids and asks, trades and depth updates.
@@ -112,6 +115,18 @@ impl Store for MysqlStore {
 
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         self.health.note(rollup::roll_up(&self.readers, &self.opener, i64::MAX, limit).await)
+    }
+
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -9,6 +9,8 @@ mod classify;
 mod connect;
 mod encode;
 mod expire;
+mod export;
+mod facts;
 mod gaps;
 mod history;
 mod layout;
@@ -37,9 +39,10 @@ use writer::Writer;
 
 use crate::{
     error::StoreError,
+    export::{Page, Span},
     read::History,
     sqlite::health::Health,
-    store::{Retention, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Store, StoreStatus, WriteOutcome},
 };
 
 /// A PostgreSQL database as a store.
@@ -115,6 +118,18 @@ impl Store for PostgresStore {
         let removed = self.health.note(removed)?;
         self.measure().await?;
         Ok(removed)
+    }
+
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

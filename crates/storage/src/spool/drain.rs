@@ -63,12 +63,15 @@ pub trait Drain: Send + Sync {
     async fn step(&self) -> Step;
 }
 
-/// What became of a record's rows.
+/// What became of a batch's rows.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
-    pub(super) stored: u64,
-    pub(super) duplicate: u64,
-    pub(super) poison: Vec<PoisonRow>,
+pub struct Settled {
+    /// Rows that are stored now.
+    pub stored: u64,
+    /// Rows that were.
+    pub duplicate: u64,
+    /// Rows that the store refuses.
+    pub poison: Vec<PoisonRow>,
 }
 
 impl Spool {
@@ -226,7 +229,10 @@ impl Spool {
 }
 
 /// Writes a batch, in parts where rows of it are refused, until every row is stored or known for poison.
-pub(super) async fn write(
+///
+/// # Errors
+/// How long to wait at least before the whole is tried again, and why.
+pub async fn write(
     store: &dyn Store,
     batch: &Batch,
     deadline: Duration,

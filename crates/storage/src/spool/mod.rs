@@ -22,7 +22,7 @@ use fathom_market::{batch::Batch, table::Table};
 use sqlx::Connection as _;
 use tokio::sync::RwLock;
 
-pub use drain::{Drain, Step};
+pub use drain::{Drain, Settled, Step, write as write_in_parts};
 pub use spooled::Spooled;
 
 use self::current::Slot;
@@ -108,6 +108,15 @@ impl Spool {
     /// What it holds.
     pub fn status(&self) -> SpoolStatus {
         self.state().clone()
+    }
+
+    /// What waits of a table, in the order of its acceptance; records that cannot be read are left out, the drain finds them.
+    pub(crate) async fn batches(&self, table: Table) -> Result<Vec<Batch>, StoreError> {
+        let file = self.file().await?;
+        match records::of(&file.readers, table.schema().name).await {
+            Ok(records) => Ok(records.iter().filter_map(|record| record.batch().ok()).collect()),
+            Err(error) => Err(self.failed(&file, error).await),
+        }
     }
 
     /// Appends a batch with its accounts: that is its acceptance.

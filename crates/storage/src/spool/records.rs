@@ -73,6 +73,17 @@ pub(super) async fn first(readers: &SqlitePool) -> Result<Option<Record>, sqlx::
     row.as_ref().map(Record::read).transpose()
 }
 
+/// The records of a table, in their order.
+pub(super) async fn of(readers: &SqlitePool, table: &str) -> Result<Vec<Record>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select seq, table_name, rows, bytes, accepted_us, crc, body from spool where table_name = ? order by seq",
+    )
+    .bind(table)
+    .fetch_all(readers)
+    .await?;
+    rows.iter().map(Record::read).collect()
+}
+
 /// Removes a record. False when it has gone already.
 pub(super) async fn delete(connection: &mut SqliteConnection, seq: i64) -> Result<bool, sqlx::Error> {
     let done = sqlx::query("delete from spool where seq = ?").bind(seq).execute(connection).await?;

@@ -15,9 +15,10 @@ use crate::{
         Accepted, Accounts, Change, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus,
     },
     error::StoreError,
+    export::{Page, Span},
     read::History,
     sqlite::{classify::store_error, ledger, writer::BEGIN},
-    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Sink, Store, StoreStatus, WriteOutcome},
 };
 
 /// A store whose rows are accepted into a spool. Writing without accounts, migrating, expiring and reading go to the store.
@@ -50,6 +51,18 @@ impl Store for Spooled {
         limit: u64,
     ) -> Result<Vec<(Table, u64)>, StoreError> {
         self.store.expire(retention, now_us, limit).await
+    }
+
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.store.export(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.store.count_in(table, span).await
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.store.facts().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -89,6 +102,10 @@ impl Store for Spooled {
 impl Sink for Spooled {
     async fn marks(&self) -> Result<Vec<StreamMark>, StoreError> {
         self.spool.books.marks(&self.spool.file().await?.readers).await
+    }
+
+    async fn spooled(&self, table: Table) -> Result<Vec<Batch>, StoreError> {
+        self.spool.batches(table).await
     }
 
     fn accounts(&self) -> &dyn Accounts {

@@ -8,6 +8,8 @@ pub(crate) mod books;
 pub(crate) mod classify;
 pub(crate) mod connect;
 mod expire;
+mod export;
+mod facts;
 mod gaps;
 pub(crate) mod health;
 mod history;
@@ -40,8 +42,9 @@ use writer::Writer;
 use crate::{
     account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
     error::StoreError,
+    export::{Page, Span},
     read::History,
-    store::{Retention, Sink, Store, StoreStatus, WriteOutcome},
+    store::{Fact, Retention, Sink, Store, StoreStatus, WriteOutcome},
     trade_bars::Interval,
 };
 
@@ -111,6 +114,14 @@ impl Store for SqliteStore {
         self.health.note(expire::expire(&self.writer, retention, now_us, limit).await)
     }
 
+    async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
+        self.page(page).await
+    }
+
+    async fn count_in(&self, table: Table, span: Span) -> Result<u64, StoreError> {
+        self.rows_in(table, span).await
+    }
+
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         let hours = self.health.note(rollup::roll_up(&self.writer, i64::MAX, limit).await)?;
         let gaps = self.health.note(trade_bars::roll_up(&self.writer, limit.saturating_sub(hours)).await)?;
@@ -125,6 +136,10 @@ impl Store for SqliteStore {
     ) -> Result<u64, StoreError> {
         let repaired = Interval { from_us, to_us };
         self.health.note(trade_bars::recompute(&self.writer, instrument_id, repaired).await)
+    }
+
+    async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.tell().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -48,7 +48,7 @@ impl Readable for Option<Decimal> {
     }
 }
 
-fn decimal(text: &str) -> Result<Decimal, sqlx::Error> {
+pub(super) fn decimal(text: &str) -> Result<Decimal, sqlx::Error> {
     Decimal::from_str_exact(text).map_err(|error| sqlx::Error::Decode(format!("{text}: {error}").into()))
 }
 

@@ -35,6 +35,36 @@ enum Fault {
     Fatal,
 }
 
+#[tokio::test]
+async fn what_waits_of_a_table_is_told_in_its_order_until_it_is_moved() {
+    let bench = Bench::new().await;
+    let batches = [rows(0..3, 1, 1), rows(3..5, 1, 2)];
+    for batch in &batches {
+        bench.accept(batch).await;
+    }
+    assert_eq!(bench.sink.spooled(TABLE).await.unwrap(), batches);
+    assert_eq!(bench.sink.spooled(Table::DataGaps).await.unwrap(), []);
+    bench.sink.step().await;
+    assert_eq!(bench.sink.spooled(TABLE).await.unwrap(), batches[1..]);
+}
+
+#[tokio::test]
+async fn a_store_without_its_schema_gets_it_before_the_first_write() {
+    let bench = Bench::new().await;
+    let path = bench.directory.path().join("later.db");
+    let config = SqliteConfig::new(&path);
+    let prepared = crate::Prepared::new(Arc::new(SqliteStore::open(&config).await.unwrap()));
+    let retention = [Retention { table: TABLE, keep: Duration::from_secs(1) }];
+    let mut beside = WriterOptions::new(&config, &[]).connect().await.unwrap();
+    sqlx::query("create table instruments (other integer)").execute(&mut beside).await.unwrap();
+    assert!(matches!(prepared.write(&rows(0..3, 1, 1)).await, WriteOutcome::Transient { .. }));
+    assert!(prepared.expire(&retention, 0, 1).await.is_err());
+    sqlx::query("drop table instruments").execute(&mut beside).await.unwrap();
+    let committed = WriteOutcome::Committed { inserted: 3, duplicate: 0 };
+    assert_eq!(prepared.write(&rows(0..3, 1, 1)).await, committed);
+    assert_eq!(prepared.migrate().await.unwrap(), Vec::<String>::new());
+}
+
 /// A SQLite store with faults; rows of these instruments are poison, named or not.
 struct Faulty {
     store: SqliteStore,

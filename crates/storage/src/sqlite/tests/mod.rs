@@ -2,6 +2,7 @@
 
 mod accounts;
 mod disk;
+mod export;
 mod faults;
 mod policy;
 mod reading;
