@@ -83,27 +83,6 @@ impl Place {
         }
     }
 
-    /// Runs a statement beside the store.
-    pub(crate) async fn execute(&self, kind: Kind, sql: &str) {
-        let sql = AssertSqlSafe(sql.to_owned());
-        let done = match (self, kind) {
-            (Self::Folder(folder), _) => {
-                let options = SqliteConnectOptions::new().filename(file(folder)).create_if_missing(true);
-                let mut connection = options.connect().await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut connection).await.map(|_| ())
-            }
-            (Self::Database(database), Kind::Mariadb) => {
-                let mut connection = MySqlConnection::connect(&database.url()).await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut connection).await.map(|_| ())
-            }
-            (Self::Database(database), _) => {
-                let mut connection = PgConnection::connect(&database.url()).await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut connection).await.map(|_| ())
-            }
-        };
-        done.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
-    }
-
     /// The rows of a question whose columns are text.
     async fn texts(&self, kind: Kind, sql: &str) -> Texts {
         let text = AssertSqlSafe(sql.to_owned());
@@ -186,10 +165,6 @@ impl Stand {
         let kind = if self.kind == Kind::Mariadb { "char" } else { "text" };
         let columns: Vec<_> = columns.iter().map(|column| format!("cast({column} as {kind})")).collect();
         self.place.texts(self.kind, &format!("select {} from {from}", columns.join(", "))).await
-    }
-
-    pub(crate) async fn execute(&self, sql: &str) {
-        self.place.execute(self.kind, sql).await;
     }
 
     pub(crate) async fn count(&self, table: Table) -> u64 {

@@ -13,7 +13,7 @@ use fathom_storage::{Store, WriteOutcome};
 
 use crate::{
     rows,
-    stand::{Stand, committed, expected},
+    stand::{Kind, Stand, committed, expected},
 };
 
 pub(crate) async fn every_table_is_read_back_as_written_and_a_replay_changes_nothing(stand: &Stand) {
@@ -109,7 +109,6 @@ pub(crate) async fn text_comes_back_to_the_byte_and_tells_keys_apart(stand: &Sta
     let words = [
         "a",
         "A",
-        "a ",
         " a",
         "ä",
         "a\u{308}",
@@ -149,11 +148,19 @@ pub(crate) async fn text_comes_back_to_the_byte_and_tells_keys_apart(stand: &Sta
     assert_eq!(stand.store.write(&named).await, committed(words.len() as u64, 0));
     assert_eq!(stand.dump(Table::Instruments).await, expected(&named));
     let meme = |name: &str| CategorySnapshotRow { category: name.to_owned(), ..rows::category_snapshot(0) };
-    let categories = Batch::of(["MEME", "meme", "Meme", "MEME "].map(meme));
-    assert_eq!(stand.store.write(&categories).await, committed(4, 0));
+    let categories = Batch::of(["MEME", "meme", "Meme"].map(meme));
+    assert_eq!(stand.store.write(&categories).await, committed(3, 0));
     let latest = stand.store.history().latest_categories("binance", "SPOT", rows::dec("5")).await.unwrap();
     let names: Vec<_> = latest.iter().map(|row| row.category.as_str()).collect();
-    assert_eq!(names, ["MEME", "MEME ", "Meme", "meme"]);
+    assert_eq!(names, ["MEME", "Meme", "meme"]);
+    // A store whose comparisons do not see a blank at the end must not take such a key for another one.
+    let blank = Batch::of([rows::category_snapshot(5), meme("MEME ")]);
+    if stand.kind == Kind::Mariadb {
+        let WriteOutcome::Poison { rows } = stand.store.write(&blank).await else { panic!("not poison") };
+        assert_eq!(rows.iter().map(|poison| poison.row).collect::<Vec<_>>(), [1]);
+    } else {
+        assert_eq!(stand.store.write(&blank).await, committed(2, 0));
+    }
 }
 
 pub(crate) async fn the_first_of_a_key_stays(stand: &Stand) {
