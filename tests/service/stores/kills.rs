@@ -20,7 +20,6 @@ use crate::{
 const SYMBOLS: [&str; 8] =
     ["BTCUSDT", "ETHUSDT", "XRPUSDT", "BNBUSDT", "SOLUSDT", "TRXUSDT", "DOGEUSDT", "ADAUSDT"];
 const LIVE_WITHIN: Duration = Duration::from_secs(120);
-const SHOWS_WITHIN: Duration = Duration::from_secs(60);
 const DRAINED_WITHIN: Duration = Duration::from_secs(300);
 const MINUTE_MS: i64 = 60_000;
 /// What was sent so shortly before the end may be on its way.
@@ -177,9 +176,9 @@ impl Run {
     /// Waits for a whole minute after the last kill.
     fn minute_after(&self) {
         let wanted = self.simulator.now_ms() / MINUTE_MS * MINUTE_MS + MINUTE_MS;
+        let db = self.db();
         eventually("a minute after the last kill is stored", Duration::from_secs(120), || {
-            let last = ServerDb::new(self.server(), self.database.url())
-                .number("max(timestamp_ms)", "category_snapshots_raw");
+            let last = db.number("max(timestamp_ms)", "category_snapshots_raw");
             check(last >= wanted, || format!("{last} of {wanted}"))
         });
     }
