@@ -169,3 +169,7 @@ async fn spooled(config: &Config, clock: &Clock, store: Arc<dyn Store>) -> anyho
     let spool = spool.await.with_context(|| format!("spool {}", config.spool.path.display()))?;
     Ok(Arc::new(Spooled::new(store, spool)))
 }
+
+#[cfg(test)]
+#[path = "stores_tests.rs"]
+mod tests;

@@ -45,7 +45,7 @@ enum Command {
     /// Check the configuration, the store and the venues.
     Check(check::CheckArgs),
     /// Bring the store's schema up to date.
-    Migrate(ConfigArgs),
+    Migrate(migrate::MigrateArgs),
     /// Move what is stored.
     Store(store::StoreArgs),
     /// Ask or command a running service.

@@ -19,6 +19,7 @@ mod panics;
 mod recorded;
 mod restart;
 mod silence;
+mod store_away;
 mod stores;
 mod suite;
 mod symbols;

@@ -26,21 +26,27 @@ pub enum Part {
     Dec(Decimal),
 }
 
-/// The key of a row, in the order of its table's key.
+/// The key of a row with its age, by which some stores keep rows in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(Vec<Part>);
+
+/// The columns of a [`Key`].
+fn names(schema: &Schema) -> Vec<&'static str> {
+    let age = schema.age.map(|(age, _)| age).filter(|age| !schema.key.contains(age));
+    schema.key.iter().copied().chain(age).collect()
+}
 
 impl Key {
     /// The key of a batch's last row.
     pub fn last(batch: &Batch) -> Option<Self> {
         let row = batch.len().checked_sub(1)?;
-        let part = |name: &&str| match batch.column(name)? {
+        let part = |name: &str| match batch.column(name)? {
             Column::Int(values) => values.get(row).copied().map(Part::Int),
             Column::Text(values) => values.get(row).cloned().map(Part::Text),
             Column::Dec(values) => values.get(row).copied().map(Part::Dec),
             _ => None,
         };
-        batch.schema().key.iter().map(part).collect::<Option<_>>().map(Self)
+        names(batch.schema()).into_iter().map(part).collect::<Option<_>>().map(Self)
     }
 
     /// As JSON, to be kept; decimals are text.
@@ -56,16 +62,24 @@ impl Key {
     /// Reads what [`Key::to_json`] gave for this table.
     pub fn read(table: Table, json: &Value) -> Option<Self> {
         let (schema, values) = (table.schema(), json.as_array()?);
-        if values.len() != schema.key.len() {
+        let names = names(schema);
+        if values.len() != names.len() {
             return None;
         }
-        let part = |(name, value): (&&str, &Value)| match kind_of(schema, name)? {
+        let part = |(name, value): (&&'static str, &Value)| match kind_of(schema, name)? {
             ColumnKind::Int => value.as_i64().map(Part::Int),
             ColumnKind::Text => value.as_str().map(|text| Part::Text(text.to_owned())),
             ColumnKind::Dec => Decimal::from_str_exact(value.as_str()?).ok().map(Part::Dec),
             _ => None,
         };
-        schema.key.iter().zip(values).map(part).collect::<Option<_>>().map(Self)
+        names.iter().zip(values).map(part).collect::<Option<_>>().map(Self)
+    }
+
+    /// The values of these columns.
+    fn values(&self, schema: &Schema, order: &[&str]) -> Vec<Part> {
+        let names = names(schema);
+        let value = |name: &&str| self.0.get(names.iter().position(|known| known == name)?).cloned();
+        order.iter().filter_map(value).collect()
     }
 }
 
@@ -132,23 +146,23 @@ impl Question {
     }
 }
 
-/// The rows of a page.
-pub(crate) fn rows(page: &Page, compare: Compare) -> Question {
+/// The rows of a page in an order that a row's key decides and the store has an index for.
+pub(crate) fn rows(page: &Page, compare: Compare, order: &[&str]) -> Question {
     let schema = page.table.schema();
     let columns = schema.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
-    let key = schema.key.join(", ");
+    let by = order.join(", ");
     let (mut conditions, mut values) = within(page.table, page.span);
-    if let Some(Key(after)) = &page.after {
+    if let Some(after) = page.after.as_ref().map(|key| key.values(schema, order)) {
         match compare {
             Compare::Rows => {
-                conditions.push(format!("({key}) > ({})", vec!["?"; after.len()].join(", ")));
-                values.extend(after.iter().cloned());
+                conditions.push(format!("({by}) > ({})", vec!["?"; after.len()].join(", ")));
+                values.extend(after);
             }
-            Compare::Spelled => conditions.push(spelled(schema, after, &mut values)),
+            Compare::Spelled => conditions.push(spelled(order, &after, &mut values)),
         }
     }
     let (condition, limit) = (all(&conditions), page.limit.min(MAX_PAGE));
-    let sql = format!("select {columns} from {} where {condition} order by {key} limit {limit}", schema.name);
+    let sql = format!("select {columns} from {} where {condition} order by {by} limit {limit}", schema.name);
     Question { sql, values }
 }
 
@@ -178,10 +192,10 @@ fn within(table: Table, span: Span) -> (Vec<String>, Vec<Part>) {
     (conditions, values)
 }
 
-fn spelled(schema: &Schema, after: &[Part], values: &mut Vec<Part>) -> String {
+fn spelled(order: &[&str], after: &[Part], values: &mut Vec<Part>) -> String {
     let mut ways = Vec::with_capacity(after.len());
     for at in 0..after.len() {
-        let way = schema.key.iter().zip(after).take(at + 1).enumerate().map(|(place, (name, value))| {
+        let way = order.iter().zip(after).take(at + 1).enumerate().map(|(place, (name, value))| {
             values.push(value.clone());
             format!("{name} {} ?", if place == at { ">" } else { "=" })
         });
@@ -241,13 +255,17 @@ mod tests {
 
     #[test]
     fn a_page_goes_on_after_a_key_in_both_spellings() {
-        let key = Key(vec![Part::Int(7), Part::Text("agg".into()), Part::Text("11".into())]);
-        let rows_form = rows(&page(Table::Trades, Some(key.clone())), Compare::Rows).numbered();
+        let parts = [Part::Int(7), Part::Text("agg".into()), Part::Text("11".into()), Part::Int(5001)];
+        let (key, order) = (Key(parts.to_vec()), ["instrument_id", "kind", "trade_id"]);
+        let rows_form = rows(&page(Table::Trades, Some(key.clone())), Compare::Rows, &order).numbered();
         let wanted = "where event_us >= $1 and (instrument_id, kind, trade_id) > ($2, $3, $4) \
                       order by instrument_id, kind, trade_id limit 9";
         assert!(rows_form.sql.ends_with(wanted), "{}", rows_form.sql);
         assert_eq!(rows_form.values[0], Part::Int(5000));
-        let spelled = rows(&page(Table::Trades, Some(key)), Compare::Spelled);
+        let by_age = ["instrument_id", "event_us", "kind", "trade_id"];
+        let aged = rows(&page(Table::Trades, Some(key.clone())), Compare::Rows, &by_age);
+        assert_eq!(aged.values[1..], [&parts[0], &parts[3], &parts[1], &parts[2]].map(Part::clone));
+        let spelled = rows(&page(Table::Trades, Some(key)), Compare::Spelled, &order);
         let wanted = "((instrument_id > ?) or (instrument_id = ? and kind > ?) or \
                       (instrument_id = ? and kind = ? and trade_id > ?))";
         assert!(spelled.sql.contains(wanted), "{}", spelled.sql);
@@ -256,15 +274,15 @@ mod tests {
 
     #[test]
     fn a_table_without_a_time_lies_in_every_span() {
-        assert!(rows(&page(Table::Instruments, None), Compare::Rows).values.is_empty());
-        assert_eq!(rows(&page(Table::Candles, None), Compare::Rows).values, [Part::Int(5)]);
+        assert!(rows(&page(Table::Instruments, None), Compare::Rows, &["instrument_id"]).values.is_empty());
+        assert_eq!(rows(&page(Table::Candles, None), Compare::Rows, &["open_ms"]).values, [Part::Int(5)]);
     }
 
     #[test]
     fn every_key_can_be_kept() {
         for table in Table::ALL {
             let schema = table.schema();
-            let parts = schema.key.iter().map(|name| match kind_of(schema, name) {
+            let parts = names(schema).into_iter().map(|name| match kind_of(schema, name) {
                 Some(ColumnKind::Int) => Part::Int(-3),
                 Some(ColumnKind::Text) => Part::Text("a'b".into()),
                 Some(ColumnKind::Dec) => Part::Dec(Decimal::new(15, 1)),

@@ -4,8 +4,11 @@
 //! `fathom_market::table`; a store only carries it out.
 
 pub mod account;
+pub mod check;
 pub mod error;
 pub mod export;
+#[cfg(test)]
+mod export_tests;
 pub mod mysql;
 pub mod policy;
 pub mod postgres;
@@ -16,11 +19,14 @@ pub mod spool;
 pub mod sqlite;
 pub mod store;
 pub mod trade_bars;
+#[cfg(test)]
+mod upkeep_tests;
 
 pub use account::{
     Accepted, Accounts, Offered, Opening, QuarantineLimits, QuarantineQuery, QuarantinedRow, Refusal, Resent,
     SpoolStatus,
 };
+pub use check::Check;
 pub use error::StoreError;
 pub use export::{Key, Page, Span};
 pub use mysql::{MysqlConfig, MysqlStore};

@@ -14,6 +14,7 @@ use fathom_market::{batch::Batch, table::Table};
 use tokio::sync::Mutex;
 
 use crate::{
+    check::Check,
     error::{ErrorClass, StoreError},
     export::{Page, Span},
     read::History,

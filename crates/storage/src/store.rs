@@ -7,6 +7,7 @@ use fathom_market::{batch::Batch, mark::StreamMark, table::Table};
 
 use crate::{
     account::Accounts,
+    check::Check,
     error::StoreError,
     export::{Page, Span},
     read::History,
@@ -130,6 +131,14 @@ pub trait Store: Send + Sync {
     ) -> Result<u64, StoreError> {
         let _ = (instrument_id, from_us, to_us);
         Ok(0)
+    }
+
+    /// Compares what the store holds with what this program makes; changes nothing.
+    ///
+    /// # Errors
+    /// When the store is away, or has no list of what it should hold.
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        Err(StoreError::fatal("this store has no list of what it should hold"))
     }
 
     /// A page of a table's rows in the order of their keys: see [`crate::export`].

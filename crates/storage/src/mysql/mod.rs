@@ -113,10 +113,6 @@ impl Store for MysqlStore {
         self.health.note(expire::expire(&self.readers, &self.opener, retention, now_us, limit).await)
     }
 
-    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
-        self.health.note(rollup::roll_up(&self.readers, &self.opener, i64::MAX, limit).await)
-    }
-
     async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
         self.page(page).await
     }
@@ -127,6 +123,10 @@ impl Store for MysqlStore {
 
     async fn facts(&self) -> Result<Vec<Fact>, StoreError> {
         self.tell().await
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        self.health.note(rollup::roll_up(&self.readers, &self.opener, i64::MAX, limit).await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use super::{
     classify::{is_missing, store_error},
     layout::{Aged, key},
     partitions::{Partitions, number, partition},
+    rollup, trade_bars,
 };
 use crate::{error::StoreError, store::Retention};
 
@@ -28,6 +29,13 @@ pub(super) async fn expire(
 ) -> Result<Vec<(Table, u64)>, StoreError> {
     let mut removed = Vec::with_capacity(retention.len());
     for rule in retention {
+        let keep_us = i64::try_from(rule.keep.as_micros()).unwrap_or(i64::MAX);
+        let oldest_ms = now_us.saturating_sub(keep_us).div_euclid(1000);
+        match rule.table {
+            Table::CategorySnapshots => rollup::before_expiry(pool, oldest_ms).await?,
+            Table::Trade1s => trade_bars::before_expiry(pool, oldest_ms).await?,
+            _ => {}
+        }
         let rows = expire_table(pool, partitions, rule, now_us, limit).await;
         let rows = rows.map_err(|error| store_error(&error).while_doing(rule.table.schema().name))?;
         removed.push((rule.table, rows));

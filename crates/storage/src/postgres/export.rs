@@ -4,7 +4,7 @@ use fathom_market::{batch::Batch, table::Table};
 use rust_decimal::Decimal;
 use sqlx::{Arguments as _, Row as _, postgres::PgArguments, postgres::PgRow};
 
-use super::{PostgresStore, row::value};
+use super::{PostgresStore, layout::key, row::value};
 use crate::{
     error::StoreError,
     export::{self, Cells, Compare, Page, Part, Question, Span},
@@ -12,7 +12,7 @@ use crate::{
 
 impl PostgresStore {
     pub(super) async fn page(&self, page: &Page) -> Result<Batch, StoreError> {
-        let rows = self.ask(export::rows(page, Compare::Rows).numbered()).await?;
+        let rows = self.ask(export::rows(page, Compare::Rows, &key(page.table.schema())).numbered()).await?;
         export::batch(page.table, &rows)
     }
 

@@ -2,20 +2,26 @@
 
 use async_trait::async_trait;
 use fathom_market::table::{
-    CandleRow, CategorySnapshotRow, CollectorStateRow, GapRow, InstrumentRow, SymbolSnapshotRow, Table,
+    CandleRow, CategorySnapshotRow, CollectorStateRow, GapRow, InstrumentRow, Schema, SymbolSnapshotRow,
+    Table,
 };
 use rust_decimal::Decimal;
 use sqlx::{Arguments as _, AssertSqlSafe, postgres::PgArguments, postgres::PgRow};
+use tokio::time::Instant;
 
 use super::{
     PostgresStore,
     classify::store_error,
+    newest,
     row::{FromStored, value},
     statements::column_list,
 };
 use crate::{
     error::StoreError,
-    read::{CandleQuery, CategoryQuery, CategoryStat, GapQuery, History, MAX_ROWS, SnapshotQuery},
+    read::{
+        CandleQuery, CategoryQuery, CategoryRollup, CategoryStat, GapQuery, History, MAX_ROWS, RollupQuery,
+        SnapshotQuery,
+    },
 };
 
 /// A part of a key that a question names.
@@ -50,23 +56,21 @@ impl History for PostgresStore {
         market_type: &str,
         depth: Decimal,
     ) -> Result<Vec<CategorySnapshotRow>, StoreError> {
-        // Steps from name to name and takes the last of each, instead of reading two months of minutes.
-        let table = Table::CategorySnapshots.schema();
-        let (name, columns) = (table.name, column_list(table));
-        let sql = format!(
-            "with recursive names (name) as ( \
-                 select min(category) from {name} where scope = $1 and market_type = $2 \
-                 union all \
-                 select (select min(category) from {name} where scope = $1 and market_type = $2 and category > names.name) \
-                 from names where names.name is not null \
-             ) \
-             select {columns} from names join {name} \
-             on scope = $1 and market_type = $2 and category = names.name and depth = $3 and timestamp_ms = ( \
-                 select max(timestamp_ms) from {name} \
-                 where scope = $1 and market_type = $2 and category = names.name and depth = $3) \
-             where names.name is not null order by category"
-        );
-        self.rows(sql, arguments(&[Key::Name(scope), Key::Name(market_type), Key::Depth(depth)])?).await
+        let schema = Table::CategorySnapshots.schema();
+        let mut asked = arguments(&[Key::Name(scope), Key::Name(market_type), Key::Depth(depth)])?;
+        let series = (scope.to_owned(), market_type.to_owned(), depth);
+        let (searched, rows) = match self.newest.found(&series) {
+            Some((searched, known)) => {
+                let names: Vec<&str> = known.iter().map(|row| row.category.as_str()).collect();
+                asked.add(names).map_err(unbound)?;
+                asked.add(known.iter().map(|row| row.timestamp_ms).max()).map_err(unbound)?;
+                let later = self.rows(newest::after(schema), asked).await?;
+                (searched, newest::merged(known, later))
+            }
+            None => (Instant::now(), self.rows(newest::search(schema), asked).await?),
+        };
+        self.newest.keep(series, searched, &rows);
+        Ok(rows)
     }
 
     async fn category_stats(&self, scope: &str) -> Result<Vec<CategoryStat>, StoreError> {
@@ -77,6 +81,10 @@ impl History for PostgresStore {
         );
         let rows = self.fetch(sql, arguments(&[Key::Name(scope)])?).await?;
         rows.iter().map(category_stat).collect()
+    }
+
+    async fn category_rollup(&self, query: &RollupQuery) -> Result<Vec<CategoryRollup>, StoreError> {
+        self.rollup_range(query).await
     }
 
     async fn symbol_range(&self, query: &SnapshotQuery) -> Result<Vec<SymbolSnapshotRow>, StoreError> {
@@ -152,14 +160,7 @@ impl PostgresStore {
         let (Some((time, names)), Ok(mut arguments)) = (schema.key.split_last(), arguments(key)) else {
             return Err(StoreError::fatal(format!("{} has no key", schema.name)));
         };
-        let equal: String = (1..).zip(names).map(|(at, name)| format!("{name} = ${at} and ")).collect();
-        let [from, to, limit] = [1, 2, 3].map(|more| names.len() + more);
-        let direction = if range.from_ms.is_some() { "asc" } else { "desc" };
-        let sql = format!(
-            "select {} from {} where {equal}{time} >= ${from} and {time} <= ${to} order by {time} {direction} limit ${limit}",
-            column_list(schema),
-            schema.name
-        );
+        let sql = range_sql(schema, time, names, range.from_ms.is_some());
         let bounds = [
             range.from_ms.unwrap_or(i64::MIN),
             range.to_ms.unwrap_or(i64::MAX),
@@ -184,6 +185,18 @@ impl PostgresStore {
         let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&self.pool).await;
         self.health.note(rows.map_err(|error| store_error(&error)))
     }
+}
+
+/// A part of a series: the key, the first and the last time, the number of rows.
+pub(super) fn range_sql(schema: &Schema, time: &str, names: &[&str], ascends: bool) -> String {
+    let equal: String = (1..).zip(names).map(|(at, name)| format!("{name} = ${at} and ")).collect();
+    let [from, to, limit] = [1, 2, 3].map(|more| names.len() + more);
+    let direction = if ascends { "asc" } else { "desc" };
+    format!(
+        "select {} from {} where {equal}{time} >= ${from} and {time} <= ${to} order by {time} {direction} limit ${limit}",
+        column_list(schema),
+        schema.name
+    )
 }
 
 fn arguments(key: &[Key<'_>]) -> Result<PgArguments, StoreError> {

@@ -15,9 +15,13 @@ mod gaps;
 mod history;
 mod layout;
 mod migrate;
+mod newest;
 mod partitions;
+mod rollup;
 mod row;
 mod statements;
+mod trade_bars;
+mod validate;
 mod writer;
 
 #[cfg(test)]
@@ -34,15 +38,18 @@ use sqlx::{PgPool, postgres::PgArguments};
 
 pub use connect::{PostgresConfig, Timescale};
 use layout::Shape;
+use newest::Newest;
 use partitions::Partitions;
 use writer::Writer;
 
 use crate::{
+    check::Check,
     error::StoreError,
     export::{Page, Span},
     read::History,
     sqlite::health::Health,
     store::{Fact, Retention, Store, StoreStatus, WriteOutcome},
+    trade_bars::Interval,
 };
 
 /// A PostgreSQL database as a store.
@@ -51,6 +58,7 @@ pub struct PostgresStore {
     pool: PgPool,
     writer: Writer,
     partitions: Partitions,
+    newest: Newest,
     timescale: Timescale,
     shape: OnceLock<Shape>,
     /// Bytes of the database when they were last asked for; 0 before.
@@ -69,6 +77,7 @@ impl PostgresStore {
             pool: connect::pool(config)?,
             writer: Writer::default(),
             partitions: Partitions::default(),
+            newest: Newest::default(),
             timescale: config.timescale,
             shape: OnceLock::new(),
             bytes: AtomicU64::new(0),
@@ -96,6 +105,8 @@ impl Store for PostgresStore {
             return WriteOutcome::Poison { rows: misfits };
         }
         let outcome = self.writer.write(&self.pool, &self.partitions, batch).await;
+        // Before anybody is told; a lost answer may have been a commit too.
+        self.newest.wrote(batch);
         self.health.note_write(&outcome);
         outcome
     }
@@ -118,6 +129,26 @@ impl Store for PostgresStore {
         let removed = self.health.note(removed)?;
         self.measure().await?;
         Ok(removed)
+    }
+
+    async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
+        let hours = self.health.note(rollup::roll_up(&self.pool, i64::MAX, limit).await)?;
+        let gaps = self.health.note(trade_bars::roll_up(&self.pool, limit.saturating_sub(hours)).await)?;
+        Ok(hours + gaps)
+    }
+
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        let repaired = Interval { from_us, to_us };
+        self.health.note(trade_bars::recompute(&self.pool, instrument_id, repaired).await)
+    }
+
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.health.note(self.checks().await)
     }
 
     async fn export(&self, page: &Page) -> Result<Batch, StoreError> {

@@ -14,6 +14,7 @@ use crate::{
     account::{
         Accepted, Accounts, Change, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus,
     },
+    check::Check,
     error::StoreError,
     export::{Page, Span},
     read::History,
@@ -71,6 +72,10 @@ impl Store for Spooled {
 
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         self.store.roll_up(limit).await
+    }
+
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.store.validate().await
     }
 
     async fn recompute_trade_bars(

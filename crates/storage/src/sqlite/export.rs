@@ -12,7 +12,7 @@ use crate::{
 
 impl SqliteStore {
     pub(super) async fn page(&self, page: &Page) -> Result<Batch, StoreError> {
-        let rows = self.ask(export::rows(page, Compare::Rows)).await?;
+        let rows = self.ask(export::rows(page, Compare::Rows, page.table.schema().key)).await?;
         export::batch(page.table, &rows)
     }
 

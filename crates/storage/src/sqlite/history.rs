@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use fathom_market::table::{
-    CandleRow, CategorySnapshotRow, CollectorStateRow, GapRow, InstrumentRow, SymbolSnapshotRow, Table,
+    CandleRow, CategorySnapshotRow, CollectorStateRow, GapRow, InstrumentRow, Schema, SymbolSnapshotRow,
+    Table,
 };
 use rust_decimal::Decimal;
 use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments, sqlite::SqliteRow};
@@ -159,13 +160,7 @@ impl SqliteStore {
         let (Some((time, names)), Ok(mut arguments)) = (schema.key.split_last(), arguments(key)) else {
             return Err(StoreError::fatal(format!("{} has no key", schema.name)));
         };
-        let equal: String = names.iter().map(|name| format!("{name} = ? and ")).collect();
-        let direction = if range.from_ms.is_some() { "asc" } else { "desc" };
-        let sql = format!(
-            "select {} from {} where {equal}{time} >= ? and {time} <= ? order by {time} {direction} limit ?",
-            column_list(schema),
-            schema.name
-        );
+        let sql = series(schema, names, time, range.from_ms.is_some());
         let bounds = [
             range.from_ms.unwrap_or(i64::MIN),
             range.to_ms.unwrap_or(i64::MAX),
@@ -198,6 +193,17 @@ impl SqliteStore {
         let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&self.readers).await;
         self.health.note(rows.map_err(|error| store_error(&error)))
     }
+}
+
+/// The text of a part of a series: after the values of its key come both ends and the number of rows.
+pub(super) fn series(schema: &Schema, names: &[&str], time: &str, ascending: bool) -> String {
+    let equal: String = names.iter().map(|name| format!("{name} = ? and ")).collect();
+    let direction = if ascending { "asc" } else { "desc" };
+    format!(
+        "select {} from {} where {equal}{time} >= ? and {time} <= ? order by {time} {direction} limit ?",
+        column_list(schema),
+        schema.name
+    )
 }
 
 fn arguments(key: &[Key<'_>]) -> Result<SqliteArguments, StoreError> {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::StoreError;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 const RECORD: &str = "_sqlx_migrations";
 
 /// Applies what is missing of the store's own schema and gives the names.

@@ -19,6 +19,7 @@ mod rollup;
 mod row;
 mod statements;
 mod trade_bars;
+mod validate;
 pub(crate) mod writer;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use writer::Writer;
 
 use crate::{
     account::{Accepted, Accounts, Offered, Opening, QuarantineQuery, QuarantinedRow, Resent, SpoolStatus},
+    check::Check,
     error::StoreError,
     export::{Page, Span},
     read::History,
@@ -136,6 +138,10 @@ impl Store for SqliteStore {
     ) -> Result<u64, StoreError> {
         let repaired = Interval { from_us, to_us };
         self.health.note(trade_bars::recompute(&self.writer, instrument_id, repaired).await)
+    }
+
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.health.note(self.checks().await)
     }
 
     async fn facts(&self) -> Result<Vec<Fact>, StoreError> {

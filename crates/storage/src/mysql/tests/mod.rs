@@ -1,5 +1,6 @@
 //! The store against a real server, each test in a database of its own.
 
+mod export;
 mod faults;
 mod migrating;
 mod plans;

@@ -4,6 +4,7 @@ mod faults;
 mod policy;
 mod reading;
 mod retention;
+mod rollups;
 #[path = "../../sqlite/tests/rows.rs"]
 mod rows;
 mod server;

@@ -213,3 +213,74 @@ async fn the_ends_of_a_stream_are_the_times_of_its_first_and_last_row() {
     assert_eq!(ends(Table::Candles, rows::BTC, Some("5m")).await.unwrap(), None);
     assert!(ends(Table::CategorySnapshots, 1, None).await.is_err());
 }
+
+/// Forty days of snapshots of three categories, ten minutes apart, made by the server.
+async fn forty_days(database: &Database, store: &PostgresStore) {
+    for day in 0..40 {
+        store.expire(&[], minute(day * 1440) * 1000, 1).await.unwrap();
+    }
+    let mut beside = database.beside().await;
+    let insert = format!(
+        "insert into category_snapshots_raw select 'binance', 'SPOT', c, d, {} + n * 600000::bigint, 1, 1, 1, 1, 1, 1, 1, 1, 1, \
+         1, 1, 1 from generate_series(0, 40 * 144 - 1) n, unnest(array['TOTAL', 'TOTAL1', 'OTHERS']) c, unnest(array[1.5, 5]) d",
+        rows::START_MS
+    );
+    run(&mut beside, &insert).await;
+    run(&mut beside, "analyze category_snapshots_raw").await;
+}
+
+/// The plan of a question with these arguments, without the partitions that were left out.
+async fn plan(store: &PostgresStore, sql: &str, arguments: &[&str]) -> String {
+    let bound = (1..=arguments.len())
+        .zip(arguments)
+        .rev()
+        .fold(sql.to_owned(), |sql, (at, argument)| sql.replace(&format!("${at}"), argument));
+    let lines = query(store, &format!("explain {bound}")).await;
+    lines.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn questions_about_categories_go_by_the_index_and_the_partitions_of_their_days() {
+    let Some((database, store)) = store().await else { return };
+    forty_days(&database, &store).await;
+    let schema = Table::CategorySnapshots.schema();
+    let (time, names) = schema.key.split_last().unwrap();
+    let range = crate::postgres::history::range_sql(schema, time, names, true);
+    let (from, to) = (minute(5 * 1440 + 60).to_string(), minute(6 * 1440 + 59).to_string());
+    let asked = ["'binance'", "'SPOT'", "'TOTAL'", "5", &from, &to, "1440"];
+    let range = plan(&store, &range, &asked).await;
+    assert!(range.contains("_pkey") && !range.contains("Seq Scan"), "{range}");
+    assert_eq!(range.matches("Scan using").count(), 2, "{range}");
+    let search = crate::postgres::newest::search(schema);
+    let search = plan(&store, &search, &["'binance'", "'SPOT'", "5"]).await;
+    assert!(search.contains("_pkey") && !search.contains("Seq Scan"), "{search}");
+    let after = crate::postgres::newest::after(schema);
+    let asked = ["'binance'", "'SPOT'", "5", "array['TOTAL', 'OTHERS']", &minute(39 * 1440).to_string()];
+    let after = plan(&store, &after, &asked).await;
+    let early = crate::postgres::partitions::partition(schema.name, minute(38 * 1440) / 86_400_000);
+    assert!(!after.contains(&early), "{after}");
+    let newest = store.history().latest_categories("binance", "SPOT", rows::dec("5")).await.unwrap();
+    assert_eq!(newest.len(), 3);
+    assert!(newest.iter().all(|row| row.timestamp_ms == minute(40 * 1440 - 10)), "{newest:?}");
+}
+
+#[tokio::test]
+async fn the_newest_are_the_newest_after_every_write() {
+    let Some((_database, store)) = store().await else { return };
+    let named =
+        |category: &str, n| CategorySnapshotRow { category: category.into(), ..rows::category_snapshot(n) };
+    let five = rows::dec("5");
+    let latest = async || store.history().latest_categories("binance", "SPOT", five).await.unwrap();
+    assert_eq!(latest().await, []);
+    store.write(&Batch::of([named("OTHERS", 5), named("TOTAL", 9)])).await;
+    assert_eq!(latest().await, [named("OTHERS", 5), named("TOTAL", 9)]);
+    // The usual: the next minute.
+    store.write(&Batch::of([named("TOTAL", 10), named("TOTAL", 11)])).await;
+    assert_eq!(latest().await, [named("OTHERS", 5), named("TOTAL", 11)]);
+    // Late, but newer than the newest of its own.
+    store.write(&Batch::of([named("OTHERS", 7)])).await;
+    assert_eq!(latest().await, [named("OTHERS", 7), named("TOTAL", 11)]);
+    // A name that was not there.
+    store.write(&Batch::of([named("MEME", 20)])).await;
+    assert_eq!(latest().await, [named("MEME", 20), named("OTHERS", 7), named("TOTAL", 11)]);
+}

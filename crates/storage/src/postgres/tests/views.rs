@@ -13,6 +13,7 @@ async fn filled() -> Option<(Database, PostgresStore)> {
     for table in Table::ALL {
         store.write(&rows::batch(*table, 0..20)).await;
     }
+    store.roll_up(u64::MAX).await.unwrap();
     Some((database, store))
 }
 
@@ -141,6 +142,7 @@ async fn mantissas_are_numbers_on_their_scale() {
 async fn hours_and_days_of_categories_are_folded() {
     let Some((_database, store)) = store().await else { return };
     store.write(&rows::batch(Table::CategorySnapshots, 0..90)).await;
+    store.roll_up(u64::MAX).await.unwrap();
     let hours = query(
         &store,
         "select bucket, count, min_bid_volume_usd = 0.00060003, max_bid_volume_usd = 0.00089003, avg_symbol_count \

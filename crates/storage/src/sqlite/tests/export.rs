@@ -1,5 +1,6 @@
 //! Whole tables out of the store, and the plans by which the API's questions are answered.
 
+use super::super::{gaps, history};
 use super::*;
 use crate::export::{Key, Page, Span, time_of};
 
@@ -55,11 +56,25 @@ async fn pages_and_the_questions_of_the_interface_use_an_index() {
     for table in Table::ALL {
         let after = Key::last(&rows::batch(*table, 0..1));
         let page = Page { table: *table, after, span: Span::default(), limit: 10 };
-        let sql = crate::export::rows(&page, crate::export::Compare::Rows).numbered().sql;
+        let sql = crate::export::rows(&page, crate::export::Compare::Rows, table.schema().key).numbered().sql;
         let plan = plan(&store, &sql).await;
         assert!(plan.contains("SEARCH") && plan.contains(">"), "{table:?}: {plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{table:?}: {plan}");
     }
+    for table in [Table::CategorySnapshots, Table::SymbolSnapshots, Table::Candles] {
+        let schema = table.schema();
+        let (time, names) = schema.key.split_last().unwrap();
+        for ascending in [true, false] {
+            let plan = plan(&store, &history::series(schema, names, time, ascending)).await;
+            // The whole key is looked up, and its last column is a range that need not be sorted.
+            let wanted = format!("{}=? AND {time}>? AND {time}<?", names.last().unwrap());
+            assert!(plan.contains("SEARCH") && plan.contains(&wanted), "{table:?}: {plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{table:?}: {plan}");
+        }
+    }
+    let (ledger, _) = gaps::question(&crate::GapQuery { limit: 9, ..Default::default() }).unwrap();
+    let plan = plan(&store, &ledger).await;
+    assert!(plan.contains("USING INDEX data_gaps_raw_by_time"), "{plan}");
 }
 
 async fn plan(store: &SqliteStore, sql: &str) -> String {

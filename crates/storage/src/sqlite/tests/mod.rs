@@ -8,7 +8,6 @@ mod policy;
 mod reading;
 mod rollups;
 mod rows;
-mod trade_bars;
 mod views;
 
 use std::path::Path;
