@@ -20,6 +20,7 @@ mod recorded;
 mod restart;
 mod silence;
 mod store_away;
+mod stores;
 mod suite;
 mod symbols;
 mod tls;

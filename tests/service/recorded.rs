@@ -18,15 +18,15 @@ use tempfile::TempDir;
 use crate::harness::{Book, Service, Simulator, check, eventually, fathom, program, some};
 
 /// A session and how it is replayed.
-struct Session {
-    market: &'static str,
+pub(crate) struct Session {
+    pub(crate) market: &'static str,
     symbol: &'static str,
     files: &'static [&'static str],
     /// Fast enough that the streams which the recording lacks are not missed before its end.
     speed: &'static str,
 }
 
-const SPOT: Session = Session {
+pub(crate) const SPOT: Session = Session {
     market: "spot",
     symbol: "BTCUSDT",
     files: &["binance/spot/btcusdt_20240808.hftb.gz", "binance/spot/btcusdt_20240809.hftb.gz"],
@@ -40,7 +40,7 @@ const FUTURES: Session = Session {
 };
 
 const REPLAYED_WITHIN: Duration = Duration::from_secs(180);
-const STORED_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const STORED_WITHIN: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_recorded_spot_session_is_kept_exactly() {
@@ -57,12 +57,18 @@ fn captures() -> PathBuf {
     std::env::var_os("FATHOM_CAPTURES").map_or_else(|| default.into(), PathBuf::from)
 }
 
-fn replayed(session: &Session) {
+/// The files of a session; `None`, said on standard error, leaves the test out.
+pub(crate) fn recording(session: &Session) -> Option<Vec<PathBuf>> {
     let files: Vec<PathBuf> = session.files.iter().map(|file| captures().join(file)).collect();
     if let Some(missing) = files.iter().find(|file| !file.exists()) {
         eprintln!("skipped: no recorded capture {}", missing.display());
-        return;
+        return None;
     }
+    Some(files)
+}
+
+fn replayed(session: &Session) {
+    let Some(files) = recording(session) else { return };
     let truth = Truth::read(session.market, &files);
     let folder = TempDir::new().expect("folder");
     let simulator = simulator(folder.path(), session, &files);
@@ -83,7 +89,7 @@ fn replayed(session: &Session) {
     service.stop("TERM");
 }
 
-fn simulator(folder: &Path, session: &Session, files: &[PathBuf]) -> Simulator {
+pub(crate) fn simulator(folder: &Path, session: &Session, files: &[PathBuf]) -> Simulator {
     let flag = format!("--{}", session.market);
     let names: Vec<&str> = files.iter().map(|file| file.to_str().expect("a name")).collect();
     let mut args = vec!["--speed", session.speed];
@@ -92,6 +98,15 @@ fn simulator(folder: &Path, session: &Session, files: &[PathBuf]) -> Simulator {
 }
 
 fn service(folder: &Path, session: &Session, simulator: &Simulator) -> Service {
+    service_on(folder, session, simulator, &[])
+}
+
+pub(crate) fn service_on(
+    folder: &Path,
+    session: &Session,
+    simulator: &Simulator,
+    further: &[String],
+) -> Service {
     let market = session.market;
     let other = if market == "spot" { "futures" } else { "spot" };
     let settings = [
@@ -101,13 +116,13 @@ fn service(folder: &Path, session: &Session, simulator: &Simulator) -> Service {
         // The session is years old.
         "retention.trades=off".to_owned(),
     ];
-    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let settings: Vec<&str> = settings.iter().chain(further).map(String::as_str).collect();
     Service::start(folder, simulator, &settings)
 }
 
 /// The book at the recording's last update, taken at once: when the recording is over the quotes are ahead of the depth,
 /// and the book is rightly doubted a moment later.
-fn final_book(service: &Service, session: &Session, id: u64) -> Book {
+pub(crate) fn final_book(service: &Service, session: &Session, id: u64) -> Book {
     let book = eventually("the recording's last update is in the book", REPLAYED_WITHIN, || {
         let book = service.book(session.market, session.symbol, "all")?;
         check(book.id == id, || format!("at id {} of {id}", book.id))?;
@@ -122,14 +137,14 @@ fn final_book(service: &Service, session: &Session, id: u64) -> Book {
 }
 
 /// A trade as recorded, by id.
-type Trades = BTreeMap<i64, Trade>;
+pub(crate) type Trades = BTreeMap<i64, Trade>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Trade {
-    price: Decimal,
-    qty: Decimal,
-    ts_ms: i64,
-    taker_sold: bool,
+pub(crate) struct Trade {
+    pub(crate) price: Decimal,
+    pub(crate) qty: Decimal,
+    pub(crate) ts_ms: i64,
+    pub(crate) taker_sold: bool,
 }
 
 /// Every recorded trade from the first that was sent to the service; gives their number.
@@ -191,15 +206,15 @@ fn replay_prints_the_same(folder: &Path, session: &Session, files: &[PathBuf], t
 }
 
 /// The recording, read with nothing of the program: the final book by the exchange's own rule, and the trades.
-struct Truth {
-    id: u64,
+pub(crate) struct Truth {
+    pub(crate) id: u64,
     bids: BTreeMap<Decimal, Decimal>,
     asks: BTreeMap<Decimal, Decimal>,
-    trades: Trades,
+    pub(crate) trades: Trades,
 }
 
 impl Truth {
-    fn read(market: &str, files: &[PathBuf]) -> Self {
+    pub(crate) fn read(market: &str, files: &[PathBuf]) -> Self {
         let mut truth = Self { id: 0, bids: BTreeMap::new(), asks: BTreeMap::new(), trades: Trades::new() };
         let mut depth = Vec::new();
         let mut snapshot = None;
@@ -258,7 +273,7 @@ impl Truth {
         self.id = last.expect("an update after the snapshot");
     }
 
-    fn book(&self) -> Book {
+    pub(crate) fn book(&self) -> Book {
         let pair = |(price, qty): (&Decimal, &Decimal)| (*price, *qty);
         Book {
             id: self.id,

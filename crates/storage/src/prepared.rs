@@ -95,6 +95,16 @@ impl Store for Prepared {
         self.store.roll_up(limit).await
     }
 
+    async fn recompute_trade_bars(
+        &self,
+        instrument_id: i64,
+        from_us: i64,
+        to_us: i64,
+    ) -> Result<u64, StoreError> {
+        self.ready().await?;
+        self.store.recompute_trade_bars(instrument_id, from_us, to_us).await
+    }
+
     async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
         self.store.export(page).await
     }

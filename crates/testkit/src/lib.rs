@@ -95,7 +95,10 @@ impl Server {
         if let Ok(url) = std::env::var(facts.variable) {
             return Some(url);
         }
-        let port = facts.port?;
+        let Some(port) = facts.port else {
+            eprintln!("left out: {}: {self:?}: no {} names one", test(), facts.variable);
+            return None;
+        };
         if listens(port) {
             return Some(self.url_at(port));
         }
@@ -108,14 +111,19 @@ impl Server {
     /// Says that the test that runs on this thread is left out; fails it where services are required.
     pub(crate) fn left_out<T>(self, why: &str) -> Option<T> {
         let Facts { variable, package, .. } = self.facts();
-        let thread = std::thread::current();
-        let test = thread.name().unwrap_or("a test");
-        let missing =
-            format!("{test}: {self:?}: {why}; install the package {package}, start one, or set {variable}");
+        let missing = format!(
+            "{}: {self:?}: {why}; install the package {package}, start one, or set {variable}",
+            test()
+        );
         assert!(!required(), "{missing}");
         eprintln!("left out: {missing}");
         None
     }
+}
+
+/// The test that runs on this thread.
+fn test() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
 fn required() -> bool {
