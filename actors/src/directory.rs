@@ -18,6 +18,7 @@ use fathom_venues::planner::MarketPlan;
 
 use crate::{
     book::BookActor,
+    derived::Derived,
     gaps::{GapBoard, Recall},
     kernel::ActorRef,
     latency::Latency,
@@ -123,6 +124,7 @@ pub struct Directory {
     latest: DashMap<(Scope, Market, Box<str>), LatestCategory>,
     gaps: GapBoard,
     applied: Arc<Latency>,
+    derived: Arc<Derived>,
     recall: Recall,
 }
 
@@ -135,6 +137,11 @@ impl Directory {
     /// From the read of a socket until its book has what was read.
     pub const fn applied(&self) -> &Arc<Latency> {
         &self.applied
+    }
+
+    /// What is made of events, for whoever publishes it.
+    pub const fn derived(&self) -> &Arc<Derived> {
+        &self.derived
     }
 
     /// What the last process left.

@@ -1,6 +1,7 @@
 //! One instrument's state: its book, ticks and bars, and the rows to be stored of them. Pure: the actor around it
 //! fetches, sends and publishes what this tells it to.
 
+mod show;
 mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -95,6 +96,7 @@ pub struct BookCore {
     ordinal: rows::Ordinal,
     caught_up: Option<(CaughtUp, InstrumentIdx)>,
     gaps: SharedGaps,
+    show: show::Show,
 }
 
 /// Where a candle came from.
@@ -156,6 +158,7 @@ impl BookCore {
             last_funding: None,
             ordinal: rows::Ordinal::default(),
             caught_up: None,
+            show: show::Show::default(),
             instrument,
             settings,
             depth,
@@ -279,14 +282,18 @@ impl BookCore {
                 self.on_candle(*candle, event.sent_us.or(event_us).unwrap_or(recv_us), actions)
             }
             Body::Ticker(ticker) => {
-                self.outbox.push(rows::ticker(&self.instrument, &ticker, event_us.unwrap_or(recv_us)));
+                let row = rows::ticker(&self.instrument, &ticker, event_us.unwrap_or(recv_us));
+                self.show_ticker(&row);
+                self.outbox.push(row);
             }
             Body::Funding(funding) => self.on_funding(&funding, event_us.unwrap_or(recv_us)),
         }
     }
 
     fn on_quote(&mut self, quote: Quote, event_us: Option<i64>, recv_us: i64) {
-        self.ticks.push(Tick::new(event_us, recv_us, &quote));
+        let tick = Tick::new(event_us, recv_us, &quote);
+        self.show_tick(&tick);
+        self.ticks.push(tick);
         self.bars.on_quote(quote.bid, quote.ask, recv_us);
         self.evidence.on_quote(quote.update_id, recv_us);
         self.last_quote = Some(quote);
@@ -376,8 +383,11 @@ impl BookCore {
                 if stored.rounded {
                     self.reject("candle_rounded", 1);
                 }
-                self.outbox.push(stored.row);
                 let live = origin == Origin::Live;
+                if live {
+                    self.show_candle(&stored.row);
+                }
+                self.outbox.push(stored.row);
                 if candle.closed && (!live || self.series.is_stored_up_to(candle)) {
                     self.outbox.push(rows::collector_state(
                         &self.instrument,
@@ -441,6 +451,7 @@ impl BookCore {
             self.flush_candles();
         }
         self.store_book(now_us);
+        self.show_book(now_us);
     }
 
     fn check_feed(&mut self, now_us: i64, actions: &mut Vec<Action>) {
