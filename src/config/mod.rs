@@ -23,8 +23,8 @@ use self::{
 pub use self::{
     checked::{
         Candles, Config, Depth, EndpointOverrides, Gaps, Http, KnownVenue, Log, LogFormat, LogLevel,
-        OrderbookSnapshots, Poll, RawTables, Spool, SpoolMode, Store, StoreKind, Stream, Supervision, Ticks,
-        TierOrder, Tiers, VenueMarket,
+        OrderbookSnapshots, Poll, RawTables, Redis, Spool, SpoolMode, Store, StoreKind, Stream, Supervision,
+        Ticks, TierOrder, Tiers, VenueMarket,
     },
     error::{ConfigError, Origin},
     legacy::names as old_environment_names,

@@ -193,7 +193,7 @@ impl RedisActor {
             Ok(link) => {
                 // Dropped before this: of no meaning for what is written from here on.
                 self.discard();
-                self.dropped = self.spec.accepted.gauge().health().dropped_total;
+                self.has_dropped();
                 self.spec.cache.opened(link.clone(), format!("since:{now_us}"));
                 self.link = Some(link);
                 self.alive_us = now_us;
@@ -220,9 +220,7 @@ impl RedisActor {
     fn compose(&mut self) -> Commands {
         let now_us = self.now_us();
         let (now_ms, mut out) = (now_us / 1000, Commands::default());
-        let dropped = self.spec.accepted.gauge().health().dropped_total;
-        if dropped != self.dropped {
-            self.dropped = dropped;
+        if self.has_dropped() {
             self.spec.cache.doubt();
         }
         for _ in 0..BATCHES_AT_ONCE {
@@ -247,6 +245,12 @@ impl RedisActor {
             self.composer.alive(now_ms, &mut out);
         }
         out
+    }
+
+    /// Whether batches of rows were dropped since it was last asked.
+    fn has_dropped(&mut self) -> bool {
+        let dropped = self.spec.accepted.gauge().health().dropped_total;
+        std::mem::replace(&mut self.dropped, dropped) != dropped
     }
 
     fn add_rows(&self, batch: &Batch, now_ms: i64, out: &mut Commands) {
@@ -276,7 +280,12 @@ impl RedisActor {
 
     fn sent(&mut self, commands: &Commands, started_us: i64) {
         let now_us = self.now_us();
-        self.spec.cache.wrote(commands);
+        // One that was dropped may have stood between two of these commands.
+        if self.has_dropped() {
+            self.spec.cache.doubt();
+        } else {
+            self.spec.cache.wrote(commands);
+        }
         self.status.sent(commands.len(), commands.messages(), now_us - started_us);
         self.succeeded(now_us);
     }

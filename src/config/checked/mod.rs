@@ -1,6 +1,7 @@
 //! What the service runs with: every value checked, of its final type, and without `Option` where a default exists.
 
 mod market;
+mod redis;
 mod service;
 mod storing;
 mod symbols;
@@ -16,6 +17,7 @@ use fathom_storage::Retention;
 
 pub use self::{
     market::{Depth, Poll, Stream, Ticks, TierOrder, Tiers},
+    redis::Redis,
     service::{Http, Log, LogFormat, LogLevel, Supervision},
     storing::{Candles, Gaps, OrderbookSnapshots, RawTables, Spool, SpoolMode, Store, StoreKind},
     venues::{EndpointOverrides, KnownVenue, VenueMarket},
@@ -61,6 +63,8 @@ pub struct Config {
     pub stream: Stream,
     /// Each configured market of each venue, disabled ones included.
     pub venues: Vec<VenueMarket>,
+    /// The cache and the channels.
+    pub redis: Redis,
     /// How often each venue's list of instruments is read anew.
     pub refresh_every: Duration,
     /// What the start reports once, such as names of old services that this version does not use.
@@ -111,6 +115,7 @@ pub(super) fn check(
         ticks: section(&mut root, "ticks", Ticks::read)?,
         tiers: section(&mut root, "tiers", Tiers::read)?,
         stream: section(&mut root, "stream", Stream::read)?,
+        redis: section(&mut root, "redis", Redis::read)?,
         venues,
         data_dir,
         notes: Vec::new(),
