@@ -13,6 +13,7 @@ use fathom_actors::{
     stream::{liveness::LivenessRules, reconnect::ReconnectRules},
     writer::{account::Limits, pending::FlushRules},
 };
+use fathom_delivery::{Names, RedisConfig};
 use fathom_market::{plan::Endpoints, table::Table, validate::Bounds};
 use fathom_transport::TlsConfig;
 use fathom_venues::registry;
@@ -47,6 +48,7 @@ pub fn settings(config: &Config) -> anyhow::Result<Settings> {
         stream: stream_settings(config)?,
         writer: writer_settings(config),
         history: history_settings(config),
+        redis: redis_settings(config),
     })
 }
 
@@ -96,6 +98,29 @@ fn history_settings(config: &Config) -> HistorySettings {
         page: candles.request_rows,
         retry: Retry { max: candles.max_retries, delay: candles.retry_delay },
     }
+}
+
+/// What of minutes the cache keeps, where the store keeps no less.
+const CACHED: Duration = Duration::from_secs(7200);
+
+fn redis_settings(config: &Config) -> Option<RedisConfig> {
+    let redis = &config.redis;
+    let minutes = config.retention.iter().find(|kept| kept.table == Table::CategorySnapshots);
+    Some(RedisConfig {
+        address: redis.address.clone()?,
+        names: Names {
+            prefix: redis.prefix.clone(),
+            channel_prefix: redis.channel_prefix.clone(),
+            primary: config.primary_venue,
+        },
+        ttl: redis.ttl,
+        window: minutes.map_or(CACHED, |kept| kept.keep.min(CACHED)),
+        pairs: redis.pairs,
+        flush_every: redis.flush_every,
+        connect_within: redis.connect_within,
+        answer_within: redis.answer_within,
+        read_within: redis.read_within,
+    })
 }
 
 fn depth_settings(config: &Config) -> DepthSettings {

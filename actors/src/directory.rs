@@ -18,6 +18,7 @@ use fathom_venues::planner::MarketPlan;
 
 use crate::{
     book::{BookActor, gaps::SharedGaps},
+    derived::Derived,
     gaps::{GapBoard, Recall},
     kernel::ActorRef,
     latency::Latency,
@@ -124,6 +125,7 @@ pub struct Directory {
     gaps: GapBoard,
     trackers: DashMap<InstrumentId, SharedGaps>,
     applied: Arc<Latency>,
+    derived: Arc<Derived>,
     recall: Recall,
 }
 
@@ -146,6 +148,11 @@ impl Directory {
     /// From the read of a socket until its book has what was read.
     pub const fn applied(&self) -> &Arc<Latency> {
         &self.applied
+    }
+
+    /// What is made of events, for whoever publishes it.
+    pub const fn derived(&self) -> &Arc<Derived> {
+        &self.derived
     }
 
     /// What the last process left.

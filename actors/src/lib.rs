@@ -6,6 +6,7 @@
 //!    ├─ writer, retention, rollup, operator, drain    the drain only where rows are accepted into a spool
 //!    ├─ aggregator/{market}/{category}, aggregator/{market}/COIN
 //!    ├─ venue/{venue}/{market}          reads instruments now and then, plans, spawns and ends what follows
+//!    ├─ delivery/redis                  cache and channels; only where a server is configured
 //!    ├─ history/{venue}/{market}        REST: snapshots for the books, candles
 //!    ├─ book/{venue}/{market}/{symbol}  on the thread of the shard that feeds it
 //!    └─ shard/{shard}                   lines of one shard
@@ -19,6 +20,8 @@
 //! | history | book | [`feed::FeedItem::Candles`] | `stream.book_inbox` | fetched again |
 //! | book, aggregator | writer | batches of rows | `store.inbox_rows` / 64 batches | they wait in the sender; beyond `store.inbox_rows` in all refused by policy, counted, in the ledger |
 //! | book | aggregator | samples, on the [`board::MinuteBoard`] | 3 boundaries | late ones refused and counted |
+//! | book | redis, whoever else listens | [`derived::Derived`]: candles, books, statistics | 16384 keys | the newest of each key |
+//! | writer | redis | rows of snapshots, once accepted | 256 batches | the oldest goes, and the cache is believed only from there on |
 //! | line | whoever listens | [`fanout::LiveEvent`] | the listener's | the listener's |
 //!
 //! **Architecture invariant.** `kernel` knows nothing of markets. An actor's file holds no parsing, no SQL and no
@@ -27,6 +30,7 @@
 pub mod aggregator;
 pub mod board;
 pub mod book;
+pub mod derived;
 pub mod directory;
 pub mod fanout;
 pub mod feed;
@@ -40,6 +44,7 @@ pub mod latency;
 pub mod limits;
 pub mod market_supervisor;
 pub mod operator;
+pub mod redis;
 pub mod runtime;
 pub mod settings;
 pub mod spawn;

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use fathom_delivery::RedisConfig;
 use fathom_market::{
     category::Categories,
     depth::{DepthBands, DepthReference},
@@ -39,6 +40,8 @@ pub struct Settings {
     pub writer: WriterSettings,
     /// Candles that were missed.
     pub history: HistorySettings,
+    /// The cache and the channels; `None` where no server is configured.
+    pub redis: Option<RedisConfig>,
 }
 
 /// How a failed request is tried again.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use fathom_delivery::Cache;
 use fathom_market::{
     category::CategoryRule,
     ids::{Market, VenueId},
@@ -26,6 +27,7 @@ use crate::{
     limits,
     market_supervisor::{MarketSpec, MarketSupervisor},
     operator::{Errand, OperatorActor, OperatorSpec},
+    redis,
     settings::Settings,
     spawn::market_id,
     symbols::Symbols,
@@ -70,6 +72,7 @@ pub struct MarketSystem {
     store: Arc<dyn Sink>,
     settings: Arc<Settings>,
     errands: Outlet<Errand>,
+    cache: Option<Cache>,
     aggregators: BTreeMap<(Market, Box<str>), ActorRef<AggregatorActor>>,
     symbols: Symbols,
 }
@@ -105,6 +108,8 @@ impl MarketSystem {
         );
         let writer = spawn_writer(&supervisor, &settings, &store, &directory, &clock).await?;
         let errands = spawn_operator(&kernel, &directory, &clock)?;
+        let cache = settings.redis.clone().map(|config| redis::spawn(&supervisor, config, &directory));
+        let cache = cache.transpose()?;
         let aggregators = spawn_aggregators(&supervisor, &settings, &boards, &directory, &writer)?;
         for market in &settings.markets {
             let Some(desk) = symbols.desk(market.venue.id(), market.market).cloned() else { continue };
@@ -143,6 +148,7 @@ impl MarketSystem {
             store,
             settings,
             errands,
+            cache,
             aggregators,
             symbols,
         })
@@ -166,6 +172,11 @@ impl MarketSystem {
     /// Takes what operators ask for and what takes several steps.
     pub const fn errands(&self) -> &Outlet<Errand> {
         &self.errands
+    }
+
+    /// What may be read faster than from the store; `None` where no server is configured.
+    pub const fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
     }
 
     /// Minute boards.

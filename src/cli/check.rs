@@ -1,4 +1,4 @@
-//! `fathom check`: configuration, store, venues. Says of each whether it will do.
+//! `fathom check`: configuration, store, cache, venues. Says of each whether it will do.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use fathom_actors::{
     settings::MarketSettings,
     system::utc_clock,
 };
+use fathom_delivery::Link;
 use fathom_market::plan::Priority;
 use fathom_transport::{RestBudget, RestClient, rest::host_key};
 
@@ -40,6 +41,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
     fathom_transport::install_provider();
     let failures = block_on(async {
         let mut failures = usize::from(!store(&config).await);
+        if let Some(redis) = &settings.redis {
+            let linked = Link::connect(redis).await.map(|_| String::new());
+            let name = format!("redis {}", redis.address.shown());
+            failures += usize::from(!report(&name, linked.map_err(anyhow::Error::from)));
+        }
         if !args.offline {
             for market in &settings.markets {
                 failures += usize::from(!venue(market).await);

@@ -57,8 +57,8 @@ static OLD_NAMES: &[OldName] = &[
     old(DB_NAME, StoreServer("store.database"), word),
     old("DB_USER", StoreServer("store.user"), word),
     old("DB_PASSWORD", StoreServer("store.password"), same),
-    old("REDIS_HOST", NotYet("Redis"), word),
-    old("REDIS_PORT", NotYet("Redis"), port),
+    old("REDIS_HOST", Key("redis.host"), word),
+    old("REDIS_PORT", Key("redis.port"), port),
     old("RABBITMQ_URL", NotYet("RabbitMQ"), amqp),
     old("BINANCE_BASE_URL", Key("venues.binance.spot.endpoints.rest"), same),
     old("SYMBOLS", EachMarket("symbols"), same),
@@ -78,9 +78,9 @@ static OLD_NAMES: &[OldName] = &[
     old("EXCHANGE_RATE_LIMITS", ByVenue("budget_ceiling"), same),
     old("WEBSOCKET_MAX_CONNECTIONS", NotYet("the WebSocket server"), count),
     old("WEBSOCKET_PORT", NotYet("the WebSocket server"), port),
-    old("CACHE_TTL_TICKER", NotYet("the cache"), seconds),
-    old("CACHE_TTL_ORDERBOOK", NotYet("the cache"), seconds),
-    old("CACHE_TTL_KLINES", NotYet("the cache"), seconds),
+    old("CACHE_TTL_TICKER", Key("redis.ticker_ttl_ms"), seconds),
+    old("CACHE_TTL_ORDERBOOK", Key("redis.orderbook_ttl_ms"), seconds),
+    old("CACHE_TTL_KLINES", Key("redis.candles_ttl_ms"), seconds),
 ];
 
 /// Every old name, in the order of the table.

@@ -25,8 +25,8 @@ use self::{
 pub use self::{
     checked::{
         Candles, Config, Depth, EndpointOverrides, Gaps, Http, KnownVenue, Log, LogFormat, LogLevel,
-        OrderbookSnapshots, Poll, RawTables, Rollup, Spool, SpoolMode, Store, StoreKind, StoreServer, Stream,
-        Supervision, Ticks, TierOrder, Tiers, VenueMarket, time_ms,
+        OrderbookSnapshots, Poll, RawTables, Redis, Rollup, Spool, SpoolMode, Store, StoreKind, StoreServer,
+        Stream, Supervision, Ticks, TierOrder, Tiers, VenueMarket, time_ms,
     },
     error::{ConfigError, Origin},
     legacy::names as old_environment_names,

@@ -236,15 +236,10 @@ fn old_environment_names_set_their_keys() {
     assert!(config.notes[0].contains("bybit"));
 }
 
-const OF_LATER_VERSIONS: [(&str, &str); 8] = [
-    ("REDIS_HOST", "redis"),
-    ("REDIS_PORT", "6379"),
+const OF_LATER_VERSIONS: [(&str, &str); 3] = [
     ("RABBITMQ_URL", "amqp://u:hunter2@mq/"),
     ("WEBSOCKET_MAX_CONNECTIONS", "100"),
     ("WEBSOCKET_PORT", "8080"),
-    ("CACHE_TTL_TICKER", "5"),
-    ("CACHE_TTL_ORDERBOOK", "1"),
-    ("CACHE_TTL_KLINES", "10"),
 ];
 
 #[test]
@@ -255,6 +250,28 @@ fn old_names_of_later_versions_are_accepted_and_reported() {
         assert!(note.starts_with(name) && note.contains("not used by this version"), "{note}");
     }
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn redis_is_off_without_an_address_and_the_one_given_later_counts() {
+    let shown = |config: &Config| config.redis.address.as_ref().map(|address| address.shown().to_owned());
+    assert_eq!(shown(&with_env(&[]).expect("defaults")), None);
+    let ttl = [("CACHE_TTL_TICKER", "2.5"), ("CACHE_TTL_ORDERBOOK", "2"), ("CACHE_TTL_KLINES", "30")];
+    let config = with_env(&[("REDIS_HOST", "cache"), ("REDIS_PORT", "7000"), ttl[0], ttl[1], ttl[2]]);
+    let config = config.expect("valid");
+    assert_eq!(shown(&config).as_deref(), Some("redis://cache:7000/0"));
+    let ttl = config.redis.ttl;
+    assert_eq!((ttl.ticker.as_millis(), ttl.orderbook.as_secs(), ttl.candles.as_secs()), (2500, 2, 30));
+    assert_eq!((ttl.ticks, config.notes.len()), (None, 0));
+    let url = ("FATHOM__REDIS__URL", "redis://me:hunter2@other/3");
+    let config = with_env(&[("REDIS_HOST", "cache"), url]).expect("valid");
+    assert_eq!(shown(&config).as_deref(), Some("redis://other:6379/3"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let file = with_file("[redis]\nurl = \"rediss://me:hunter2@other\"\nhost = \"cache\"\n").expect("valid");
+    assert_eq!(shown(&file).as_deref(), Some("rediss://other:6379/0"));
+    let refused = refusal(with_file("[redis]\nurl = \"http://me:hunter2@other\"\n"));
+    assert!(refused.contains("redis.url") && refused.contains("fathom.toml:2"), "{refused}");
+    assert!(!refused.contains("hunter2"), "{refused}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use actix_web::web::{Path, ServiceConfig};
 use fathom_actors::{aggregator::GetLive, kernel::AskError};
+use fathom_delivery::cache::CategoryRange;
 use fathom_market::{
     category::{CategoryKey, CategoryRule, category_row},
     ids::{Market, Scope},
@@ -102,7 +103,7 @@ async fn category(state: Shared, name: Path<String>, params: Params) -> Answer {
             to_ms: range.to_ms,
             limit: range.limit,
         };
-        state.system.store().history().category_range(&query).await?
+        stored(&state, &query).await?
     };
     let coverage = if live { None } else { Some(covered(&state, &subject, rule, range, &rows).await) };
     let ends = (rows.first().map(|row| row.timestamp_ms), rows.last().map(|row| row.timestamp_ms));
@@ -127,6 +128,25 @@ pub(super) fn rule<'a>(state: &'a AppState, name: &str) -> Result<&'a CategoryRu
         let valid: Vec<&str> = categories.names().collect();
         ApiError::bad("INVALID_CATEGORY").with("validCategories", valid)
     })
+}
+
+/// Minutes from the cache, where nothing can be missing in it; else from the store.
+async fn stored(state: &AppState, query: &CategoryQuery) -> Result<Vec<CategorySnapshotRow>, ApiError> {
+    if let Some(cache) = state.system.cache() {
+        let range = CategoryRange {
+            scope: &query.scope,
+            market: &query.market_type,
+            category: &query.category,
+            depth: query.depth,
+            from_ms: query.from_ms,
+            to_ms: query.to_ms,
+            limit: query.limit,
+        };
+        if let Some(rows) = cache.category_range(&range, state.now_ms()).await {
+            return Ok(rows);
+        }
+    }
+    Ok(state.system.store().history().category_range(query).await?)
 }
 
 /// What the members' books may have missed while these minutes were taken.

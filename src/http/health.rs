@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{
     AppState, Shared,
+    delivery::redis_word,
     error::{Answer, answer, ok},
     read,
     shards::{ShardView, views},
@@ -129,7 +130,7 @@ async fn older(state: Shared) -> Answer {
         collectors: Collectors { websocket, rest: rest(&report) },
         buffers: Buffers { tick_buffer_size: ticks_held(&state) },
         database: if store_is_up(&state) { "connected" } else { "disconnected" },
-        redis: "disabled",
+        redis: redis_word(&state),
     };
     answer(status_of(&state), &body)
 }

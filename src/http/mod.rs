@@ -34,6 +34,7 @@
 //! | `GET /api/v1/sinks/{id}/quarantine` `?table&limit&after` | rows that the store refuses |
 //! | `POST /api/v1/sinks/{id}/quarantine/{row}/resend` `.../quarantine/resend?table&limit&after` | what came of sending again |
 //! | `DELETE /api/v1/sinks/{id}/quarantine/{row}` | removes a row for good |
+//! | `GET /api/v1/delivery` | the cache and the channels of Redis |
 //! | `GET /api/v1/venues/{id}/budget` | REST budgets |
 //! | `GET /api/v1/tap` `?venue&market&symbol&channel&rate&limit` | live events, a line of JSON each |
 //! | `GET /api/v1/exchanges` `/status` `/{id}/status` `/{id}/info` `/{id}/timeframes` `/{id}/markets` | venues |
@@ -52,6 +53,7 @@ mod auth;
 mod categories;
 mod commands;
 mod coverage;
+mod delivery;
 mod error;
 mod exchanges;
 mod gaps;
@@ -204,6 +206,7 @@ pub fn configure(state: web::Data<AppState>) -> impl Fn(&mut ServiceConfig) + Cl
         operations::routes(config);
         symbols::routes(config);
         sinks::routes(config);
+        delivery::routes(config);
         gaps::routes(config);
         coverage::routes(config);
         tap::routes(config);

@@ -1,12 +1,14 @@
 //! `/api/v1/exchanges/{id}/ohlcv/{symbol}`: stored candles of a collected symbol, the open one included.
 
 use actix_web::web::{Path, ServiceConfig};
-use fathom_market::{event::Channel, gap::channel_word, table::CandleRow, timeframe::Timeframe};
+use fathom_market::{
+    event::Channel, gap::channel_word, instrument::Instrument, table::CandleRow, timeframe::Timeframe,
+};
 use fathom_storage::{CandleQuery, GapQuery};
 use serde::Serialize;
 
 use super::{
-    Shared,
+    AppState, Shared,
     coverage::RangeCoverage,
     error::{Answer, ApiError, ok},
     orderbook::find,
@@ -83,7 +85,7 @@ async fn ohlcv(state: Shared, path: Path<(String, String)>, params: Params) -> A
         to_ms: range.to_ms,
         limit: range.limit,
     };
-    let rows = state.system.store().history().candles(&query).await?;
+    let rows = stored(&state, instrument, &query).await?;
     let gaps = GapQuery {
         instrument_id: Some(instrument.id.0),
         channel: Some(channel_word(Channel::Candle(timeframe))),
@@ -104,6 +106,21 @@ async fn ohlcv(state: Shared, path: Path<(String, String)>, params: Params) -> A
         coverage,
         timestamp: state.now_ms(),
     })
+}
+
+/// The newest candles from the cache, where they are there without a hole; else what is asked for from the store.
+async fn stored(
+    state: &AppState,
+    instrument: &Instrument,
+    query: &CandleQuery,
+) -> Result<Vec<CandleRow>, ApiError> {
+    let newest = query.from_ms.is_none() && query.to_ms.is_none();
+    if let Some(cache) = state.system.cache().filter(|_| newest)
+        && let Some(rows) = cache.latest_candles(instrument, &query.timeframe, query.limit).await
+    {
+        return Ok(rows);
+    }
+    Ok(state.system.store().history().candles(query).await?)
 }
 
 fn timeframe(params: &Params) -> Result<Timeframe, ApiError> {

@@ -17,6 +17,7 @@ mod kill9;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod recorded;
+mod redis;
 mod restart;
 mod silence;
 mod store_away;

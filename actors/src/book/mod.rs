@@ -199,7 +199,8 @@ impl BookActor {
             BookCore::new(spec.instrument.clone(), rule, spec.settings.clone(), spec.depth.clone(), now_us)
                 .catching_up(spec.caught_up.clone(), spec.idx)
                 .tracking(spec.ledger.gaps.clone())
-                .guarded(life.clone());
+                .guarded(life.clone())
+                .showing(spec.ledger.directory.derived().clone());
         core.outbox().attach(spec.writer.account().clone());
         let core = probes::verifiable(core, &spec);
         Self { life, spec, core, fetch: None, probes: Probes::default(), repair: None, ticks: 0 }

@@ -1,7 +1,8 @@
 //! One instrument's core as its actor uses it, with the rules of the built-in venue, and the numbers of its samples.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use fathom_delivery::live::Body as Made;
 use fathom_market::{
     batch::Batch,
     book::{BookState, Cause},
@@ -22,9 +23,11 @@ use fathom_market::{
 
 use super::core::{Action, BookCore, boundary_before};
 use crate::{
+    derived::Derived,
     feed::FeedItem,
     fixtures::{MINUTE_MS, MINUTE_US, S, binance, book_settings, dec, depth_settings, instrument, level},
     history::CaughtUp,
+    kernel::Overflow,
     settings::{BookSettings, DepthSettings},
 };
 
@@ -740,6 +743,46 @@ fn a_book_is_stored_once_an_interval_and_only_while_live() {
     assert_eq!(stored, expected);
     bench.item(FeedItem::Reset { channels: vec![Channel::Depth], cause: "lost" });
     bench.pass(25 * S, |bench| assert_eq!(bench.rows(), []));
+}
+
+#[test]
+fn what_is_made_is_shown_to_those_who_listen_and_a_book_in_doubt_says_so_once() {
+    let derived: Arc<Derived> = Arc::default();
+    let live = derived.live.subscribe("live", 1000, Overflow::Fault).unwrap();
+    let ticks = derived.ticks.subscribe("ticks", 10, Overflow::Fault).unwrap();
+    let settings = BookSettings { stored_levels: 0, ..book_settings() };
+    let mut bench = Bench::with(Market::Spot, settings, depth_settings());
+    bench.core = bench.core.showing(derived);
+    let mut shown =
+        || -> Vec<Made> { std::iter::from_fn(|| live.try_recv()).map(|live| live.body.clone()).collect() };
+    bench.after(S);
+    bench.after(S);
+    assert!(matches!(shown()[..], [Made::Doubt { state: SampleState::Syncing, .. }]));
+    let mut bench = bench.made_live();
+    bench.pass(25 * S, |_| {});
+    let books = shown();
+    assert_eq!(books.len(), 3, "one an interval: {books:?}");
+    for book in &books {
+        let Made::Book(SampleState::Live, row) = book else { panic!("{book:?}") };
+        assert_eq!((row.last_update_id, &*row.bids), (12, r#"[["99.99","1"],["99.98","2"]]"#));
+    }
+    bench.quote(Some(13), 9999, 10_001);
+    assert_eq!(ticks.try_recv().unwrap().tick.update_id, 13);
+    let (open, closed) = (candle(MINUTE_MS, "100", false), candle(MINUTE_MS, "100", true));
+    bench.candle(open);
+    bench.candle(closed);
+    bench.item(FeedItem::Candles(vec![candle(MINUTE_MS - 60_000, "100", true)]));
+    let candles = shown();
+    assert!(
+        matches!(&candles[..], [Made::Candle(row)] if row.closed && row.open_ms == MINUTE_MS),
+        "{candles:?}"
+    );
+    bench.event(Some(bench.now), Body::Ticker(Box::default()));
+    assert!(matches!(shown()[..], [Made::Ticker(_)]));
+    bench.item(FeedItem::Reset { channels: vec![Channel::Depth], cause: "lost" });
+    bench.pass(5 * S, |_| {});
+    let doubt = shown();
+    assert!(matches!(doubt[..], [Made::Doubt { .. }]), "{doubt:?}");
 }
 
 /// Quotes run ahead of the book once a second until it is no longer live.

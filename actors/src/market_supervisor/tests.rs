@@ -182,6 +182,7 @@ fn settings(market: MarketSettings) -> Settings {
             page: 10,
             retry: Retry { max: 1, delay: Duration::from_secs(1) },
         },
+        redis: None,
     }
 }
 

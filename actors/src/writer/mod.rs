@@ -47,6 +47,7 @@ pub use self::{
     status::{TableFigures, WriterStatus},
 };
 use crate::{
+    derived,
     directory::Directory,
     kernel::{Fault, Inbox, Lifeline, Service, clock::micros},
     service_actor,
@@ -107,6 +108,8 @@ service_actor!(WriterActor);
 /// How a piece of work ended.
 enum Done {
     Accepted,
+    /// Accepted into the quarantine.
+    SetAside,
     /// The quarantine has no room.
     NoRoom,
     Poison(Vec<PoisonRow>),
@@ -177,8 +180,8 @@ impl WriterActor {
             self.status.last_write_us = self.now_us() - since_us;
         }
         match done {
-            Done::Accepted => {
-                self.accepted(ticket);
+            Done::Accepted | Done::SetAside => {
+                self.accepted(ticket, matches!(done, Done::SetAside));
                 self.spec.account.saved(offered);
             }
             Done::NoRoom => self.no_room(ticket),
@@ -194,14 +197,20 @@ impl WriterActor {
         self.write_next(ctx);
     }
 
-    fn accepted(&mut self, ticket: Ticket) {
+    fn accepted(&mut self, ticket: Ticket, aside: bool) {
         // Both under the lock of what waits, so that a reader finds no row twice or nowhere.
         let mut waiting = self.waiting();
-        if let Some(batch) = waiting.settle(ticket) {
-            self.spec.account.accepted(&batch);
+        let settled = waiting.settle(ticket);
+        if let Some(batch) = &settled {
+            self.spec.account.accepted(batch);
         }
         drop(waiting);
         self.status.batches += 1;
+        let Some(batch) = settled else { return };
+        self.spec.directory.derived().accepted.publish(|| match aside {
+            true => derived::Accepted::SetAside(batch.table()),
+            false => derived::Accepted::Rows(batch),
+        });
     }
 
     fn no_room(&mut self, ticket: Ticket) {
@@ -356,7 +365,7 @@ async fn perform(store: &dyn Sink, work: &Work, offered: &[(Table, Offered)], no
         Work::Quarantine(batch, errors) => {
             let accounts = store.accounts();
             return match accounts.quarantine(batch, errors, offered, now_us).await {
-                Ok(true) => Done::Accepted,
+                Ok(true) => Done::SetAside,
                 Ok(false) => Done::NoRoom,
                 Err(error) => Done::Failed(RETRY_LIMIT, error.to_string()),
             };

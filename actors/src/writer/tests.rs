@@ -235,11 +235,22 @@ async fn poison_is_taken_out_and_the_rest_is_stored() {
     let poison = BTreeSet::from([1, 4]);
     let inner = Inner { poison, ..Inner::default() };
     let bench = Bench::with(World::real(), SOON, inner, patient).await;
+    let shown = bench.directory.derived().accepted.subscribe("accepted", 100, Overflow::Fault).unwrap();
     bench.offer(0..6).await;
     bench.stores([0, 2, 3, 5]).await;
     bench.counts_are([6, 4, 0, 2]).await;
     let wanted = BTreeMap::from([(1, "row 1".to_owned()), (4, "row 4".to_owned())]);
     assert_eq!(bench.store.inner().quarantined, wanted);
+
+    let (mut rows, mut aside) = (Vec::new(), Vec::new());
+    while let Some(accepted) = shown.try_recv() {
+        match accepted {
+            derived::Accepted::Rows(batch) => rows.push(batch.len()),
+            derived::Accepted::SetAside(table) => aside.push(table),
+        }
+    }
+    assert_eq!(rows.iter().sum::<usize>(), 4, "{rows:?}");
+    assert!(!aside.is_empty() && aside.iter().all(|table| *table == Table::CollectorState), "{aside:?}");
 
     // Which rows are to blame is not said: half by half they are found.
     bench.store.inner().script.extend([Next::PoisonSomewhere, Next::PoisonSomewhere]);

@@ -1,6 +1,7 @@
 //! What the service runs with: every value checked, of its final type, and without `Option` where a default exists.
 
 mod market;
+mod redis;
 mod server;
 mod service;
 mod storing;
@@ -17,6 +18,7 @@ use fathom_storage::Retention;
 
 pub use self::{
     market::{Depth, Poll, Stream, Ticks, TierOrder, Tiers},
+    redis::Redis,
     server::StoreServer,
     service::{Http, Log, LogFormat, LogLevel, Supervision},
     storing::{
@@ -68,6 +70,8 @@ pub struct Config {
     pub stream: Stream,
     /// Each configured market of each venue, disabled ones included.
     pub venues: Vec<VenueMarket>,
+    /// The cache and the channels.
+    pub redis: Redis,
     /// How often each venue's list of instruments is read anew.
     pub refresh_every: Duration,
     /// What the start reports once, such as names of old services that this version does not use.
@@ -119,6 +123,7 @@ pub(super) fn check(
         ticks: section(&mut root, "ticks", Ticks::read)?,
         tiers: section(&mut root, "tiers", Tiers::read)?,
         stream: section(&mut root, "stream", Stream::read)?,
+        redis: section(&mut root, "redis", Redis::read)?,
         venues,
         data_dir,
         notes: Vec::new(),

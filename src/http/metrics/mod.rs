@@ -1,6 +1,7 @@
 //! `/metrics` and `/api/v1/admin/metrics`: one list of families, gathered when asked from what is published, told as
 //! Prometheus text or as JSON. Labels are bounded; only the real-time flag is told for each symbol.
 
+mod delivery;
 mod exposition;
 mod gaps;
 mod kernel;
@@ -46,6 +47,7 @@ fn gather(state: &AppState) -> Families {
     market::gather(state, &mut families);
     storage::gather(state, &mut families);
     gaps::gather(state, &mut families);
+    delivery::gather(state, &mut families);
     families
 }
 

@@ -5,6 +5,7 @@ mod categories;
 mod gaps;
 mod operating;
 mod reading;
+mod redis;
 mod sinks;
 mod symbols;
 mod tap;

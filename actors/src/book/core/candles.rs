@@ -36,8 +36,11 @@ impl BookCore {
                 if stored.rounded {
                     self.reject("candle_rounded", 1);
                 }
-                self.outbox.push(stored.row);
                 let live = origin == Origin::Live;
+                if live {
+                    self.show_candle(&stored.row);
+                }
+                self.outbox.push(stored.row);
                 if candle.closed && (!live || self.series.is_stored_up_to(candle)) {
                     self.outbox.push(rows::collector_state(
                         &self.instrument,

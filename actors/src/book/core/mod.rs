@@ -1,6 +1,7 @@
 //! One instrument's state: its book, ticks and bars, and the rows to be stored of them. Pure: the actor around it
 //! fetches, sends and publishes what this tells it to.
 
+mod show;
 mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -101,6 +102,7 @@ pub struct BookCore {
     gaps: SharedGaps,
     /// Told which item is in hand.
     life: Option<Lifeline>,
+    show: show::Show,
 }
 
 /// Where a candle came from.
@@ -164,6 +166,7 @@ impl BookCore {
             ordinal: rows::Ordinal::default(),
             caught_up: None,
             life: None,
+            show: show::Show::default(),
             instrument,
             settings,
             depth,
@@ -306,14 +309,18 @@ impl BookCore {
                 self.on_candle(*candle, event.sent_us.or(event_us).unwrap_or(recv_us), actions)
             }
             Body::Ticker(ticker) => {
-                self.outbox.push(rows::ticker(&self.instrument, &ticker, event_us.unwrap_or(recv_us)));
+                let row = rows::ticker(&self.instrument, &ticker, event_us.unwrap_or(recv_us));
+                self.show_ticker(&row);
+                self.outbox.push(row);
             }
             Body::Funding(funding) => self.on_funding(&funding, event_us.unwrap_or(recv_us)),
         }
     }
 
     fn on_quote(&mut self, quote: Quote, event_us: Option<i64>, recv_us: i64) {
-        self.ticks.push(Tick::new(event_us, recv_us, &quote));
+        let tick = Tick::new(event_us, recv_us, &quote);
+        self.show_tick(&tick);
+        self.ticks.push(tick);
         self.bars.on_quote(quote.bid, quote.ask, recv_us);
         self.evidence.on_quote(quote.update_id, recv_us);
         self.last_quote = Some(quote);
@@ -409,6 +416,7 @@ impl BookCore {
             self.flush_candles();
         }
         self.store_book(now_us);
+        self.show_book(now_us);
     }
 
     fn check_feed(&mut self, now_us: i64, actions: &mut Vec<Action>) {
