@@ -231,10 +231,9 @@ async fn forty_days(database: &Database, store: &PostgresStore) {
 
 /// The plan of a question with these arguments, without the partitions that were left out.
 async fn plan(store: &PostgresStore, sql: &str, arguments: &[&str]) -> String {
-    let bound = (1..)
-        .zip(arguments)
-        .rev()
-        .fold(sql.to_owned(), |sql, (at, argument)| sql.replace(&format!("${at}"), argument));
+    let bound = arguments.iter().enumerate().rev();
+    let bound =
+        bound.fold(sql.to_owned(), |sql, (at, argument)| sql.replace(&format!("${}", at + 1), argument));
     let lines = query(store, &format!("explain {bound}")).await;
     lines.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
 }
