@@ -49,6 +49,14 @@ enum Failure {
     Commit(sqlx::Error),
 }
 
+impl Failure {
+    fn into_inner(self) -> sqlx::Error {
+        match self {
+            Self::Before(error) | Self::Commit(error) => error,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Self::Before(error)
@@ -82,32 +90,43 @@ impl Writer {
         let mut lease = Lease::take(pool).await?;
         let inserted = match self.insert(&mut lease, batch).await {
             Ok(inserted) => inserted,
-            Err(error) if is_row(&error) => {
-                lease.run("rollback").await?;
+            Err(Failure::Before(error)) if is_row(&error) => {
                 let rows = culprits(&mut lease, batch).await?;
                 lease.give_back();
                 return Ok(WriteOutcome::Poison { rows });
             }
-            Err(error) => return Err(Failure::Before(error)),
+            Err(failure) => return Err(failure),
         };
-        lease.run("commit").await.map_err(Failure::Commit)?;
         lease.give_back();
         let duplicate = (batch.len() as u64).saturating_sub(inserted);
         self.note(batch.table(), duplicate > 0);
         Ok(WriteOutcome::Committed { inserted, duplicate })
     }
 
-    /// Begins a transaction and inserts; gives how many rows were added or updated.
-    async fn insert(&self, lease: &mut Lease, batch: &Batch) -> Result<u64, sqlx::Error> {
+    /// Inserts in one transaction; gives how many rows were added or updated.
+    async fn insert(&self, lease: &mut Lease, batch: &Batch) -> Result<u64, Failure> {
         let schema = batch.schema();
-        lease.run("begin").await?;
         if schema.conflict == Conflict::KeepFirst && !self.is_replayed(batch.table()) {
+            // A transaction of its own: to begin and end one around it would ask the server twice more.
             match copy(lease, schema.name, batch, &all(batch)).await {
-                Err(error) if is_duplicate(&error) => lease.run("rollback; begin").await?,
+                Err(Failure::Before(error) | Failure::Commit(error)) if is_duplicate(&error) => {}
+                Err(Failure::Commit(error)) if !commit_is_unknown(&error) => return Err(error.into()),
                 ended => return ended,
             }
         }
-        merge(lease, batch, &all(batch)).await
+        lease.run("begin").await?;
+        let inserted = match merge(lease, batch, &all(batch)).await {
+            Ok(inserted) => inserted,
+            Err(error) => {
+                // A row's fault: the connection is clean again. Anything else ends it.
+                if is_row(&error) {
+                    lease.run("rollback").await?;
+                }
+                return Err(error.into());
+            }
+        };
+        lease.run("commit").await.map_err(Failure::Commit)?;
+        Ok(inserted)
     }
 
     fn is_replayed(&self, table: Table) -> bool {
@@ -146,8 +165,8 @@ fn answer(ended: Result<WriteOutcome, Failure>) -> WriteOutcome {
     }
 }
 
-/// Sends rows in binary form; gives how many the server took.
-async fn copy(lease: &mut Lease, table: &str, batch: &Batch, rows: &[usize]) -> Result<u64, sqlx::Error> {
+/// Sends rows in binary form; gives how many the server took. Outside of a transaction, its end is the commit.
+async fn copy(lease: &mut Lease, table: &str, batch: &Batch, rows: &[usize]) -> Result<u64, Failure> {
     let statement = statements::copy_into(table, batch.schema());
     let mut sink = lease.connection().copy_in_raw(&statement).await?;
     let mut bytes = Vec::with_capacity(CHUNK + CHUNK / 8);
@@ -161,7 +180,7 @@ async fn copy(lease: &mut Lease, table: &str, batch: &Batch, rows: &[usize]) -> 
     }
     bytes.extend_from_slice(&encode::TRAILER);
     sink.send(bytes.as_slice()).await?;
-    sink.finish().await
+    sink.finish().await.map_err(Failure::Commit)
 }
 
 /// Merges rows by the table's policy; gives how many were added or updated.
@@ -193,7 +212,7 @@ async fn merge_stage(
     } else {
         lease.run_text(statements::stage(schema)).await?;
     }
-    copy(lease, &stage, batch, rows).await?;
+    copy(lease, &stage, batch, rows).await.map_err(Failure::into_inner)?;
     execute(lease, statements::merge(schema), PgArguments::default()).await
 }
 

@@ -6,7 +6,7 @@ use fathom_market::{
     batch::Batch,
     table::{BookTickerRow, CollectorStateRow, ColumnKind, InstrumentRow, Table},
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use sqlx::Row as _;
 
 use super::*;
@@ -149,38 +149,50 @@ async fn a_version_older_than_the_newest_changes_nothing() {
     assert_eq!(periods, vec![(10, Some(20)), (20, None)]);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+/// Runs cases against one database, emptied before each.
+fn cases<S: Strategy>(table: Table, strategy: S, case: impl AsyncFn(&PostgresStore, S::Value)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let Some((_database, store)) = runtime.block_on(store()) else { return };
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(12));
+    let ran = runner.run(&strategy, |value| {
+        runtime.block_on(async {
+            query(&store, &format!("truncate {}", table.schema().name)).await;
+            case(&store, value).await;
+        });
+        Ok(())
+    });
+    ran.unwrap();
+}
 
-    #[test]
-    fn keep_first_is_the_naive_model(
-        all in prop::collection::vec((0..8_i64, 0..2_i64, any::<i32>()), 1..60),
-        first in sizes(),
-        second in sizes(),
-    ) {
-        block_on(async {
-            let Some((_database, store)) = store().await else { return };
-            let all: Vec<_> = all.into_iter().map(|(update, ordinal, price)| tick(update, ordinal, price.into())).collect();
+#[test]
+fn keep_first_is_the_naive_model() {
+    let strategy = (prop::collection::vec((0..8_i64, 0..2_i64, any::<i32>()), 1..60), sizes(), sizes());
+    cases(
+        Table::BookTicker,
+        strategy,
+        async |store: &PostgresStore, (all, first, second): (Vec<_>, Vec<_>, Vec<_>)| {
+            let all: Vec<_> =
+                all.into_iter().map(|(update, ordinal, price)| tick(update, ordinal, price.into())).collect();
             let mut model = BTreeMap::new();
             for row in &all {
                 model.entry((row.update_id, row.ordinal)).or_insert_with(|| row.clone());
             }
-            assert_eq!(write_split(&store, &all, &first).await, model.len() as u64);
+            assert_eq!(write_split(store, &all, &first).await, model.len() as u64);
             let wanted = expected(&Batch::of(model.into_values()));
-            assert_eq!(dump(&store, Table::BookTicker).await, wanted);
-            assert_eq!(write_split(&store, &all, &second).await, 0);
-            assert_eq!(dump(&store, Table::BookTicker).await, wanted);
-        });
-    }
+            assert_eq!(dump(store, Table::BookTicker).await, wanted);
+            assert_eq!(write_split(store, &all, &second).await, 0);
+            assert_eq!(dump(store, Table::BookTicker).await, wanted);
+        },
+    );
+}
 
-    #[test]
-    fn newest_is_the_naive_model(
-        all in prop::collection::vec((0..4_i64, 0..9_i64), 1..60),
-        first in sizes(),
-        second in sizes(),
-    ) {
-        block_on(async {
-            let Some((_database, store)) = store().await else { return };
+#[test]
+fn newest_is_the_naive_model() {
+    let strategy = (prop::collection::vec((0..4_i64, 0..9_i64), 1..60), sizes(), sizes());
+    cases(
+        Table::CollectorState,
+        strategy,
+        async |store: &PostgresStore, (all, first, second): (Vec<_>, Vec<_>, Vec<_>)| {
             let all: Vec<_> = all.into_iter().map(|(id, updated)| progress(id, updated)).collect();
             let mut model: BTreeMap<i64, CollectorStateRow> = BTreeMap::new();
             let mut changes = 0;
@@ -191,22 +203,22 @@ proptest! {
                     changes += 1;
                 }
             }
-            assert_eq!(write_split(&store, &all, &first).await, changes);
+            assert_eq!(write_split(store, &all, &first).await, changes);
             let wanted = expected(&Batch::of(model.into_values()));
-            assert_eq!(dump(&store, Table::CollectorState).await, wanted);
-            assert_eq!(write_split(&store, &all, &second).await, 0);
-            assert_eq!(dump(&store, Table::CollectorState).await, wanted);
-        });
-    }
+            assert_eq!(dump(store, Table::CollectorState).await, wanted);
+            assert_eq!(write_split(store, &all, &second).await, 0);
+            assert_eq!(dump(store, Table::CollectorState).await, wanted);
+        },
+    );
+}
 
-    #[test]
-    fn versions_are_the_naive_model(
-        mut all in prop::collection::vec((0..3_i64, 0..12_i64, 0..3_u8), 1..40),
-        first in sizes(),
-        second in sizes(),
-    ) {
-        block_on(async {
-            let Some((_database, store)) = store().await else { return };
+#[test]
+fn versions_are_the_naive_model() {
+    let strategy = (prop::collection::vec((0..3_i64, 0..12_i64, 0..3_u8), 1..40), sizes(), sizes());
+    cases(
+        Table::Instruments,
+        strategy,
+        async |store: &PostgresStore, (mut all, first, second): (Vec<_>, Vec<_>, Vec<_>)| {
             // One writer sees an instrument's facts in the order of time.
             all.sort_by_key(|(_, from, _)| *from);
             let all: Vec<_> = all.into_iter().map(|(id, from, facts)| version(id, from, facts)).collect();
@@ -214,22 +226,24 @@ proptest! {
             for row in &all {
                 let versions = model.entry(row.instrument_id).or_default();
                 match versions.last_mut() {
-                    Some(last) if last.valid_from_us >= row.valid_from_us || last.facts == row.facts => continue,
+                    Some(last) if last.valid_from_us >= row.valid_from_us || last.facts == row.facts => {
+                        continue;
+                    }
                     Some(last) => last.valid_to_us = Some(row.valid_from_us),
                     None => {}
                 }
                 versions.push(row.clone());
             }
             let stored: usize = model.values().map(Vec::len).sum();
-            assert_eq!(write_split(&store, &all, &first).await, stored as u64);
+            assert_eq!(write_split(store, &all, &first).await, stored as u64);
             let in_force: Vec<_> = model.values().filter_map(|versions| versions.last().cloned()).collect();
             let wanted = expected(&Batch::of(model.into_values().flatten()));
-            assert_eq!(dump(&store, Table::Instruments).await, wanted);
-            assert_eq!(write_split(&store, &all, &second).await, 0);
-            assert_eq!(dump(&store, Table::Instruments).await, wanted);
+            assert_eq!(dump(store, Table::Instruments).await, wanted);
+            assert_eq!(write_split(store, &all, &second).await, 0);
+            assert_eq!(dump(store, Table::Instruments).await, wanted);
             let mut read = store.history().instruments().await.unwrap();
             read.sort_by_key(|row| row.instrument_id);
             assert_eq!(read, in_force);
-        });
-    }
+        },
+    );
 }
