@@ -117,7 +117,16 @@ pub(super) const CLOSED: &str = "the store is closed";
 /// The error of a migration.
 pub(super) fn migrate_error(error: &MigrateError) -> StoreError {
     match error {
+        MigrateError::VersionMissing(version) => StoreError::fatal(format!(
+            "the database was made by a newer program: migration {version} is not known to this one"
+        )),
+        MigrateError::VersionMismatch(version) => {
+            StoreError::fatal(format!("migration {version} was changed after it had been applied"))
+        }
         MigrateError::Execute(inner) => store_error(inner),
+        MigrateError::ExecuteMigration(inner, version) => {
+            store_error(inner).while_doing(&format!("migration {version}"))
+        }
         other => StoreError::fatal(other.to_string()),
     }
 }

@@ -402,7 +402,7 @@ async fn a_read_only_server_and_one_without_room_for_more_say_so() {
     let WriteOutcome::Fatal { error } = outcome else { panic!("{outcome:?}") };
     assert!(error.contains("read-only"), "{error}");
     execute(&store, "set global read_only = 0").await;
-    execute(&store, "set global max_user_connections = 1").await;
+    execute(&store, "alter user reader@'127.0.0.1' with max_user_connections 1").await;
     let outcome = reader.write(&rows::batch(Table::Candles, 0..1)).await;
     assert_eq!(outcome, committed(1, 0));
     assert!(

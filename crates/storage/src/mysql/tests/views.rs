@@ -13,6 +13,7 @@ async fn filled() -> Option<(Database, MysqlStore)> {
     for table in kept() {
         store.write(&rows::batch(table, 0..20)).await;
     }
+    store.roll_up(u64::MAX).await.unwrap();
     Some((database, store))
 }
 
