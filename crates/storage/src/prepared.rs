@@ -105,6 +105,10 @@ impl Store for Prepared {
         self.store.recompute_trade_bars(instrument_id, from_us, to_us).await
     }
 
+    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
+        self.store.validate().await
+    }
+
     async fn export(&self, page: &Page) -> Result<Batch, StoreError> {
         self.store.export(page).await
     }

@@ -16,7 +16,7 @@ impl MysqlStore {
             return Ok(Batch::new(page.table));
         }
         // A comparison of rows finds no index here.
-        let rows = self.ask(export::rows(page, Compare::Spelled)).await?;
+        let rows = self.ask(export::rows(page, Compare::Spelled, page.table.schema().key)).await?;
         export::batch(page.table, &rows)
     }
 
