@@ -47,7 +47,9 @@ fn table(checks: &[Check]) -> (String, usize) {
         let words = match &check.found {
             None => "missing".to_owned(),
             Some(_) if check.is_ok() => "found".to_owned(),
-            Some(found) => format!("different: found {}, expected {}", one_line(found), one_line(&check.expected)),
+            Some(found) => {
+                format!("different: found {}, expected {}", one_line(found), one_line(&check.expected))
+            }
         };
         format!("{:kinds$}  {:names$}  {words}\n", check.kind, check.name)
     };
@@ -71,13 +73,18 @@ mod tests {
             expected: "as\n it is".into(),
             found: found.map(Into::into),
         };
-        let (text, wrong) = table(&[check("a", Some("as\n it is")), check("long", None), check("b", Some("else"))]);
+        let (text, wrong) =
+            table(&[check("a", Some("as\n it is")), check("long", None), check("b", Some("else"))]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             (lines.as_slice(), wrong),
             (
-                ["table  a     found", "table  long  missing", "table  b     different: found else, expected as it is"]
-                    .as_slice(),
+                [
+                    "table  a     found",
+                    "table  long  missing",
+                    "table  b     different: found else, expected as it is"
+                ]
+                .as_slice(),
                 2
             )
         );

@@ -4,19 +4,19 @@ use fathom_market::{batch::Batch, table::Table};
 use rust_decimal::Decimal;
 use sqlx::{Arguments as _, Row as _, mysql::MySqlArguments, mysql::MySqlRow};
 
-use super::{MysqlStore, history::unbound, row::value, supports};
+use super::{MysqlStore, row::value, supports};
 use crate::{
     error::StoreError,
     export::{self, Cells, Compare, Page, Part, Question, Span},
 };
 
 impl MysqlStore {
+    /// A table that is not kept has no rows.
     pub(super) async fn page(&self, page: &Page) -> Result<Batch, StoreError> {
         if !supports(page.table) {
             return Ok(Batch::new(page.table));
         }
-        // A comparison of rows finds no index here.
-        let rows = self.ask(export::rows(page, Compare::Spelled)).await?;
+        let rows = self.ask(export::rows(page, Compare::Spelled, page.table.schema().key)).await?;
         export::batch(page.table, &rows)
     }
 
@@ -37,7 +37,7 @@ impl MysqlStore {
                 Part::Text(value) => arguments.add(value),
                 Part::Dec(value) => arguments.add(value),
             };
-            added.map_err(unbound)?;
+            added.map_err(|error| StoreError::fatal(format!("a value cannot be bound: {error}")))?;
         }
         self.fetch(question.sql, arguments).await
     }
@@ -53,6 +53,7 @@ impl Cells for MySqlRow {
     }
 
     fn dec(&self, at: usize) -> Result<Option<Decimal>, sqlx::Error> {
+        // The column's scale is no part of the number: every store gives it alike.
         Ok(self.try_get::<Option<Decimal>, _>(at)?.map(|value| value.normalize()))
     }
 
