@@ -231,7 +231,7 @@ async fn forty_days(database: &Database, store: &PostgresStore) {
 
 /// The plan of a question with these arguments, without the partitions that were left out.
 async fn plan(store: &PostgresStore, sql: &str, arguments: &[&str]) -> String {
-    let bound = (1..=arguments.len())
+    let bound = (1..1 + arguments.len())
         .zip(arguments)
         .rev()
         .fold(sql.to_owned(), |sql, (at, argument)| sql.replace(&format!("${at}"), argument));

@@ -64,3 +64,29 @@ async fn a_row_that_is_committed_behind_a_roll_up_marks_its_hour_again() {
     assert_eq!(rolled.unwrap() + after, 1, "the row is in the first roll-up, or marks its hour again");
     assert_eq!(number(&store, "select count from category_snapshots_1h").await, 31);
 }
+
+#[tokio::test]
+async fn what_is_missing_is_told_and_nothing_is_changed() {
+    let Some(database) = Database::new().await else { return };
+    let store = database.open().await;
+    let wrong = async || store.validate().await.unwrap().into_iter().filter(|check| !check.is_ok());
+    let all = wrong().await.count();
+    assert!(all > 100, "of {all} things none is there before the migration");
+    store.migrate().await.unwrap();
+    assert_eq!(wrong().await.collect::<Vec<_>>(), []);
+    let mut other = database.beside().await;
+    let ahead = "select c.relname::text from pg_class c where c.relname like 'trades\\_raw\\_p%' and c.relispartition \
+                 and c.relkind = 'r' order by 1 desc limit 1";
+    let ahead: String = query(&store, ahead).await[0].get(0);
+    run(
+        &mut other,
+        &format!("drop table {ahead}; drop view tickers; drop trigger trade_bars_mark on data_gaps_raw"),
+    )
+    .await;
+    let told: Vec<_> = wrong().await.map(|check| (check.kind, check.name, check.found)).collect();
+    let thing = |kind: &str, name: &str| (kind.to_owned(), name.to_owned(), None);
+    assert_eq!(
+        told,
+        [thing("partition", &ahead), thing("trigger", "trade_bars_mark"), thing("view", "tickers")]
+    );
+}

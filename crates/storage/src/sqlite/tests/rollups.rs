@@ -53,3 +53,31 @@ async fn what_an_older_program_stored_is_rolled_up_after_the_migration() {
     let counts = query(&store, "select count from category_snapshots_agg_1h").await;
     assert_eq!(counts.iter().map(|row| row.get::<i64, _>(0)).collect::<Vec<_>>(), [60, 60]);
 }
+
+#[tokio::test]
+async fn what_is_missing_or_different_is_told_and_nothing_is_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let wrong = async || store.validate().await.unwrap().into_iter().filter(|check| !check.is_ok());
+    let all = wrong().await.count();
+    assert!(all > 60, "of {all} things none is there before the migration");
+    store.migrate().await.unwrap();
+    assert_eq!(wrong().await.count(), 0);
+    let mut other = beside(directory.path()).await;
+    for change in [
+        "drop view tickers",
+        "drop index candles_raw_by_time",
+        "drop view exchanges",
+        "create view exchanges as select 1",
+    ] {
+        sqlx::query(change).execute(&mut other).await.unwrap();
+    }
+    let told: Vec<_> = wrong().await.map(|check| (check.kind, check.name, check.found.is_some())).collect();
+    let thing = |kind: &str, name: &str, there| (kind.to_owned(), name.to_owned(), there);
+    let wanted = [
+        thing("index", "candles_raw_by_time", false),
+        thing("view", "exchanges", true),
+        thing("view", "tickers", false),
+    ];
+    assert_eq!(told, wanted);
+}
