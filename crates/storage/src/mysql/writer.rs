@@ -183,7 +183,8 @@ impl Lease<'_> {
         let patience = self.patience;
         let mut transaction = within(patience, self.session.connection.begin()).await?;
         let mut rows = Vec::new();
-        let mut parts = vec![0..batch.len()];
+        let whole = 0..batch.len();
+        let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
             let positions: Vec<usize> = part.clone().collect();
             let selected = batch.select(&positions);

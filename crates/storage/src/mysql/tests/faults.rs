@@ -1,10 +1,11 @@
 //! What can go wrong: poison, servers that are away, hang or die, locks, callers that go away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fathom_market::table::{CandleRow, CategorySnapshotRow, FundingRow, GapRow, OrderbookRow};
 use fathom_testkit::Private;
 use sqlx::Connection as _;
+use tokio::time::Instant;
 
 use super::*;
 use crate::{

@@ -7,6 +7,7 @@ mod plans;
 mod reading;
 mod rollups;
 /// The rows of the tests of SQLite's store: every store gives the same answers to them.
+#[allow(clippy::duplicate_mod, reason = "two stores' tests use them, neither of which is in the other")]
 #[path = "../../sqlite/tests/rows.rs"]
 mod rows;
 mod views;
