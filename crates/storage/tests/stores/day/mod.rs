@@ -68,7 +68,7 @@ impl Writing<'_> {
             let (now, after) = rest.split_at(size);
             rest = after;
             let batch = Batch::of(now.iter().cloned());
-            self.new(&batch).await;
+            self.for_the_first_time(&batch).await;
             if let Some(again) = held.take() {
                 self.again(&again).await;
             }
@@ -85,7 +85,7 @@ impl Writing<'_> {
         }
     }
 
-    async fn new(&self, batch: &Batch) {
+    async fn for_the_first_time(&self, batch: &Batch) {
         let WriteOutcome::Committed { inserted, duplicate } = self.stand.write(batch).await else { return };
         assert_eq!(inserted + duplicate, batch.len() as u64, "{:?}", batch.table());
         if batch.table() != Table::Candles {
