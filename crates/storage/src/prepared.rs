@@ -90,20 +90,6 @@ impl Store for Prepared {
         self.store.expire(retention, now_us, limit).await
     }
 
-    async fn recompute_trade_bars(
-        &self,
-        instrument_id: i64,
-        from_us: i64,
-        to_us: i64,
-    ) -> Result<u64, StoreError> {
-        self.ready().await?;
-        self.store.recompute_trade_bars(instrument_id, from_us, to_us).await
-    }
-
-    async fn validate(&self) -> Result<Vec<Check>, StoreError> {
-        self.store.validate().await
-    }
-
     async fn roll_up(&self, limit: u64) -> Result<u64, StoreError> {
         self.ready().await?;
         self.store.roll_up(limit).await

@@ -181,7 +181,7 @@ mod tests {
             qty_m,
             price_scale: 2,
             qty_scale: 3,
-            side: if id % 2 == 0 { "buy" } else { "sell" }.into(),
+            side: if id.is_multiple_of(2) { "buy" } else { "sell" }.into(),
         }
     }
 
