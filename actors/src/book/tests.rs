@@ -753,7 +753,7 @@ fn what_is_made_is_shown_to_those_who_listen_and_a_book_in_doubt_says_so_once() 
     let settings = BookSettings { stored_levels: 0, ..book_settings() };
     let mut bench = Bench::with(Market::Spot, settings, depth_settings());
     bench.core = bench.core.showing(derived);
-    let mut shown =
+    let shown =
         || -> Vec<Made> { std::iter::from_fn(|| live.try_recv()).map(|live| live.body.clone()).collect() };
     bench.after(S);
     bench.after(S);
@@ -771,7 +771,8 @@ fn what_is_made_is_shown_to_those_who_listen_and_a_book_in_doubt_says_so_once() 
     let (open, closed) = (candle(MINUTE_MS, "100", false), candle(MINUTE_MS, "100", true));
     bench.candle(open);
     bench.candle(closed);
-    bench.item(FeedItem::Candles(vec![candle(MINUTE_MS - 60_000, "100", true)]));
+    let candles = vec![candle(MINUTE_MS - 60_000, "100", true)];
+    bench.item(FeedItem::Candles { candles, asked_us: bench.now });
     let candles = shown();
     assert!(
         matches!(&candles[..], [Made::Candle(row)] if row.closed && row.open_ms == MINUTE_MS),

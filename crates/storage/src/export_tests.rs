@@ -11,9 +11,7 @@ use crate::{
     Store, WriteOutcome, export::time_of, mysql::unsupported_tables,
 };
 
-#[path = "sqlite/tests/rows.rs"]
-#[allow(dead_code, reason = "shared with the tests of the stores")]
-mod rows;
+use crate::sample_rows as rows;
 
 const ROWS: i64 = 23;
 

@@ -15,6 +15,8 @@ pub mod postgres;
 pub mod prepared;
 pub mod read;
 pub mod rollup;
+#[cfg(test)]
+mod sample_rows;
 pub mod spool;
 pub mod sqlite;
 pub mod store;

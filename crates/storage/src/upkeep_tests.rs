@@ -9,8 +9,7 @@ use fathom_market::{
 };
 use rust_decimal::Decimal;
 
-#[path = "sqlite/tests/rows.rs"]
-mod rows;
+use crate::sample_rows as rows;
 
 use crate::{
     read::{CategoryRollup, RollupQuery, RollupWidth},

@@ -459,19 +459,6 @@ impl BookCore {
         !same(book.best_bid(), quote.bid) || !same(book.best_ask(), quote.ask)
     }
 
-    fn store_book(&mut self, now_us: i64) {
-        let every_ms = i64::try_from(self.settings.stored_every.as_millis()).unwrap_or(i64::MAX).max(1);
-        let now_ms = now_us / 1000;
-        let interval = now_ms / every_ms;
-        if self.settings.stored_levels == 0 || interval == self.last_stored {
-            return;
-        }
-        let (Some(book), Some(last_id)) = (self.keeper.live_book(), self.keeper.last_id()) else { return };
-        self.last_stored = interval;
-        let (bids, asks) = book.top(self.settings.stored_levels);
-        self.outbox.push(rows::orderbook(&self.instrument, &bids, &asks, last_id, now_ms));
-    }
-
     /// Stores what is unfinished, before the end: bars and candles that are still open.
     pub fn finish(&mut self, now_us: i64) {
         let bars = self.bars.flush(now_us);

@@ -1,4 +1,4 @@
-//! What the book shows to those who publish: candles, statistics, its top at the interval of stored books, and that it
+//! What the book stores at intervals: open candles and its top. And what it shows to those who publish: candles, statistics, its top at the interval of stored books, and that it
 //! has come into doubt.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use fathom_market::{
     ticks::Tick,
 };
 
-use super::BookCore;
+use super::{BookCore, Origin};
 use crate::{
     book::{rows, sample},
     derived::Derived,
@@ -35,6 +35,35 @@ impl BookCore {
     pub fn showing(mut self, derived: Arc<Derived>) -> Self {
         self.show = Show { derived, ..Show::default() };
         self
+    }
+
+    /// Stores open candles that changed.
+    pub(super) fn flush_candles(&mut self) {
+        let due: Vec<_> = self
+            .open_candles
+            .values_mut()
+            .filter(|open| !open.stored)
+            .map(|open| {
+                open.stored = true;
+                (open.candle.clone(), open.updated_us)
+            })
+            .collect();
+        for (candle, updated_us) in due {
+            self.store_candle(&candle, updated_us, Origin::Live);
+        }
+    }
+
+    pub(super) fn store_book(&mut self, now_us: i64) {
+        let every_ms = i64::try_from(self.settings.stored_every.as_millis()).unwrap_or(i64::MAX).max(1);
+        let now_ms = now_us / 1000;
+        let interval = now_ms / every_ms;
+        if self.settings.stored_levels == 0 || interval == self.last_stored {
+            return;
+        }
+        let (Some(book), Some(last_id)) = (self.keeper.live_book(), self.keeper.last_id()) else { return };
+        self.last_stored = interval;
+        let (bids, asks) = book.top(self.settings.stored_levels);
+        self.outbox.push(rows::orderbook(&self.instrument, &bids, &asks, last_id, now_ms));
     }
 
     pub(super) fn show_candle(&self, row: &CandleRow) {

@@ -6,10 +6,6 @@ mod migrating;
 mod plans;
 mod reading;
 mod rollups;
-/// The rows of the tests of SQLite's store: every store gives the same answers to them.
-#[allow(clippy::duplicate_mod, reason = "two stores' tests use them, neither of which is in the other")]
-#[path = "../../sqlite/tests/rows.rs"]
-mod rows;
 mod views;
 mod writing;
 
@@ -21,6 +17,7 @@ use fathom_testkit::{Database, Server};
 use sqlx::{AssertSqlSafe, Row as _, mysql::MySqlArguments, mysql::MySqlRow};
 
 use super::{MysqlConfig, MysqlStore, unsupported_tables};
+use crate::sample_rows as rows;
 use crate::store::{Store as _, WriteOutcome};
 
 /// A migrated store in a database of its own; `None` where there is no server.

@@ -5,8 +5,6 @@ mod policy;
 mod reading;
 mod retention;
 mod rollups;
-#[path = "../../sqlite/tests/rows.rs"]
-mod rows;
 mod server;
 mod upgrade;
 mod views;
@@ -24,6 +22,7 @@ use fathom_testkit::Server;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
 
 use super::{PostgresConfig, PostgresStore};
+use crate::sample_rows as rows;
 use crate::store::{Store as _, WriteOutcome};
 
 /// A database that goes away with the test, passed or failed.

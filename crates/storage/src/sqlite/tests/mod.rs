@@ -7,7 +7,6 @@ mod faults;
 mod policy;
 mod reading;
 mod rollups;
-mod rows;
 mod views;
 
 use std::path::Path;
@@ -20,6 +19,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 use tempfile::TempDir;
 
 use super::{SqliteConfig, SqliteStore, bind};
+use crate::sample_rows as rows;
 use crate::store::{Sink as _, Store as _, WriteOutcome};
 
 /// A migrated store in a directory of its own.

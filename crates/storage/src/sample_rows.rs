@@ -3,12 +3,12 @@
 use fathom_market::{batch::Batch, table::*};
 use rust_decimal::Decimal;
 
-pub(super) const BTC: i64 = 7;
+pub(crate) const BTC: i64 = 7;
 /// 2025-01-01T00:00:00Z, milliseconds.
-pub(super) const START_MS: i64 = 1_735_689_600_000;
+pub(crate) const START_MS: i64 = 1_735_689_600_000;
 const START_US: i64 = START_MS * 1000;
 
-pub(super) fn dec(text: &str) -> Decimal {
+pub(crate) fn dec(text: &str) -> Decimal {
     text.parse().unwrap()
 }
 
@@ -16,7 +16,7 @@ fn nth(n: i64, of: i64) -> Decimal {
     Decimal::new(n * 1000 + of, 8)
 }
 
-pub(super) fn batch(table: Table, range: std::ops::Range<i64>) -> Batch {
+pub(crate) fn batch(table: Table, range: std::ops::Range<i64>) -> Batch {
     match table {
         Table::Instruments => Batch::of(range.map(instrument)),
         Table::BookTicker => Batch::of(range.map(tick)),
@@ -37,7 +37,7 @@ pub(super) fn batch(table: Table, range: std::ops::Range<i64>) -> Batch {
 }
 
 /// Instrument 7 is BTCUSDT; every other number is another instrument.
-pub(super) fn instrument(n: i64) -> InstrumentRow {
+pub(crate) fn instrument(n: i64) -> InstrumentRow {
     let base = if n == BTC { "BTC".to_owned() } else { format!("B{n}") };
     InstrumentRow {
         instrument_id: n,
@@ -62,7 +62,7 @@ pub(super) fn instrument(n: i64) -> InstrumentRow {
     }
 }
 
-pub(super) fn tick(n: i64) -> BookTickerRow {
+pub(crate) fn tick(n: i64) -> BookTickerRow {
     BookTickerRow {
         instrument_id: BTC,
         update_id: 100 + n,
@@ -79,7 +79,7 @@ pub(super) fn tick(n: i64) -> BookTickerRow {
     }
 }
 
-pub(super) fn trade(n: i64) -> TradeRow {
+pub(crate) fn trade(n: i64) -> TradeRow {
     TradeRow {
         instrument_id: BTC,
         kind: if n % 2 == 0 { "trade" } else { "agg" }.into(),
@@ -119,7 +119,7 @@ fn orderbook(n: i64) -> OrderbookRow {
     }
 }
 
-pub(super) fn candle(n: i64) -> CandleRow {
+pub(crate) fn candle(n: i64) -> CandleRow {
     CandleRow {
         instrument_id: BTC,
         timeframe: "1m".into(),
@@ -139,7 +139,7 @@ pub(super) fn candle(n: i64) -> CandleRow {
     }
 }
 
-pub(super) fn symbol_snapshot(n: i64) -> SymbolSnapshotRow {
+pub(crate) fn symbol_snapshot(n: i64) -> SymbolSnapshotRow {
     SymbolSnapshotRow {
         instrument_id: BTC,
         depth: dec("1.50"),
@@ -159,7 +159,7 @@ pub(super) fn symbol_snapshot(n: i64) -> SymbolSnapshotRow {
     }
 }
 
-pub(super) fn category_snapshot(n: i64) -> CategorySnapshotRow {
+pub(crate) fn category_snapshot(n: i64) -> CategorySnapshotRow {
     CategorySnapshotRow {
         scope: "binance".into(),
         market_type: "SPOT".into(),
@@ -192,7 +192,7 @@ fn funding(n: i64) -> FundingRow {
     }
 }
 
-pub(super) fn quote_bar(n: i64) -> QuoteBarRow {
+pub(crate) fn quote_bar(n: i64) -> QuoteBarRow {
     QuoteBarRow {
         instrument_id: BTC,
         second_ms: START_MS + n * 1000,
@@ -218,7 +218,7 @@ pub(super) fn quote_bar(n: i64) -> QuoteBarRow {
     }
 }
 
-pub(super) fn trade_bar(n: i64) -> TradeBarRow {
+pub(crate) fn trade_bar(n: i64) -> TradeBarRow {
     TradeBarRow {
         instrument_id: BTC,
         second_ms: START_MS + n * 1000,
@@ -238,7 +238,7 @@ pub(super) fn trade_bar(n: i64) -> TradeBarRow {
     }
 }
 
-pub(super) fn depth_bar(n: i64) -> DepthBarRow {
+pub(crate) fn depth_bar(n: i64) -> DepthBarRow {
     DepthBarRow {
         instrument_id: BTC,
         second_ms: START_MS + n * 1000,
@@ -273,7 +273,7 @@ fn ticker(n: i64) -> TickerRow {
     }
 }
 
-pub(super) fn collector_state(n: i64) -> CollectorStateRow {
+pub(crate) fn collector_state(n: i64) -> CollectorStateRow {
     CollectorStateRow {
         instrument_id: n,
         timeframe: "1m".into(),
@@ -283,7 +283,7 @@ pub(super) fn collector_state(n: i64) -> CollectorStateRow {
     }
 }
 
-pub(super) fn gap(n: i64) -> GapRow {
+pub(crate) fn gap(n: i64) -> GapRow {
     let closed = n % 2 == 0;
     GapRow {
         gap_id: format!("{n:x}-trade-{START_US}-disconnect"),
