@@ -4,6 +4,7 @@ mod faults;
 mod policy;
 mod reading;
 mod retention;
+#[allow(clippy::duplicate_mod, reason = "the same rows for every store")]
 #[path = "../../sqlite/tests/rows.rs"]
 mod rows;
 mod server;
