@@ -12,7 +12,7 @@ mod migrations;
 mod reading;
 mod retention;
 mod rollups;
-#[path = "../../src/sqlite/tests/rows.rs"]
+#[path = "../../src/sample_rows.rs"]
 #[allow(dead_code, reason = "shared with the store's own tests, which need others of them")]
 mod rows;
 mod stand;
