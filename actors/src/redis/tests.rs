@@ -5,7 +5,6 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    time::Instant,
 };
 
 use fathom_delivery::{Address, Names, Ttl, cache::CategoryRange, live::Body};
@@ -15,6 +14,7 @@ use fathom_market::{
     table::{CategorySnapshotRow, OrderbookRow},
 };
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::*;
 use crate::{

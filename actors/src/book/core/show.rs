@@ -1,5 +1,5 @@
-//! What the book stores at intervals: open candles and its top. And what it shows to those who publish: candles, statistics, its top at the interval of stored books, and that it
-//! has come into doubt.
+//! The top of the book that is stored at intervals, and what is shown to those who publish: candles, statistics, the top at
+//! the same interval, and that the book has come into doubt.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use fathom_market::{
     ticks::Tick,
 };
 
-use super::{BookCore, Origin};
+use super::BookCore;
 use crate::{
     book::{rows, sample},
     derived::Derived,
@@ -35,22 +35,6 @@ impl BookCore {
     pub fn showing(mut self, derived: Arc<Derived>) -> Self {
         self.show = Show { derived, ..Show::default() };
         self
-    }
-
-    /// Stores open candles that changed.
-    pub(super) fn flush_candles(&mut self) {
-        let due: Vec<_> = self
-            .open_candles
-            .values_mut()
-            .filter(|open| !open.stored)
-            .map(|open| {
-                open.stored = true;
-                (open.candle.clone(), open.updated_us)
-            })
-            .collect();
-        for (candle, updated_us) in due {
-            self.store_candle(&candle, updated_us, Origin::Live);
-        }
     }
 
     pub(super) fn store_book(&mut self, now_us: i64) {
