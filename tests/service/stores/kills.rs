@@ -286,7 +286,7 @@ impl Run {
         for (market, kline) in due {
             let key = [market, kline.symbol.as_str(), &kline.interval, &kline.open_ms.to_string()]
                 .map(str::to_owned);
-            let held = stored.get(&key.to_vec());
+            let held = stored.get(key.as_slice());
             assert_eq!(held, Some(&kline.trades.to_string()), "{key:?}");
             compared += 1;
         }
