@@ -382,8 +382,9 @@ mod tests {
         let first = copy(&from, &to);
         let opened = || State::open(&path, "a", "b", Span::default()).expect("state");
         let mut state = opened();
-        let ended = actix_web::rt::spawn(async move { first.run(&mut state, &mut Ends(3)).await.map(drop) });
-        assert!(ended.await.is_err(), "it ends in the middle");
+        let mut ends = Ends(3);
+        let ended = std::panic::AssertUnwindSafe(first.run(&mut state, &mut ends));
+        assert!(futures_util::FutureExt::catch_unwind(ended).await.is_err(), "it ends in the middle");
         let kept = opened().of(Table::FundingRates);
         assert_eq!((kept.done, kept.tally.read), (false, 21));
         // The page that was written and not written down.

@@ -545,7 +545,6 @@ fn tickers_and_funding_become_rows() {
 #[test]
 fn what_is_rejected_becomes_no_row_and_is_counted() {
     let mut bench = Bench::live();
-    bench.candle(candle(MINUTE_MS, "100", false));
     bench.rows();
     let level = |price| level(price, 1);
     let odd_trade = Trade {
@@ -576,7 +575,8 @@ fn what_is_rejected_becomes_no_row_and_is_counted() {
     for body in bodies {
         bench.event(None, body);
     }
-    assert_eq!(bench.rows(), []);
+    let begun = collected(bench.id, MINUTE_MS - 60_000, bench.now, true);
+    assert_eq!(bench.rows(), [begun], "a candle was seen: its minute is fetched again");
     let expected = [
         ("absurd_rate", 1),
         ("candle_out_of_range", 1),

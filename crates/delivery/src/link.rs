@@ -86,14 +86,16 @@ fn by_text(text: &str) -> FailureKind {
     let names = [
         ("READONLY", FailureKind::ReadOnly),
         ("LOADING", FailureKind::Loading),
-        ("OOM ", FailureKind::OutOfMemory),
+        ("OOM", FailureKind::OutOfMemory),
         ("NOAUTH", FailureKind::Denied),
         ("WRONGPASS", FailureKind::Denied),
         ("NOPERM", FailureKind::Denied),
         ("MISCONF", FailureKind::Impaired),
         ("MASTERDOWN", FailureKind::Impaired),
     ];
-    let found = names.into_iter().find(|(name, _)| text.contains(name));
+    let said =
+        |name: &str| text.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| word == name);
+    let found = names.into_iter().find(|(name, _)| said(name));
     found.map_or(FailureKind::Refused, |(_, kind)| kind)
 }
 
@@ -132,6 +134,9 @@ impl Link {
     /// # Errors
     /// When one of them was refused, or the answers do not come in time: what was done then is unknown.
     pub async fn send(&self, commands: &Commands) -> Result<(), Failure> {
+        if commands.pipeline().is_empty() {
+            return Ok(());
+        }
         let mut connection = self.connection.clone();
         let sending = commands.pipeline().exec_async(&mut connection);
         let sent = tokio::time::timeout(self.answer_within, sending).await;

@@ -51,7 +51,7 @@ async fn health_tells_of_the_process_and_the_tree() {
     assert_eq!(health["process"]["pid"], std::process::id());
     assert_eq!(health["process"]["version"], env!("CARGO_PKG_VERSION"));
     assert!(health["process"]["started_at"].as_str().is_some_and(|at| at.ends_with('Z')));
-    assert_eq!(health["tree"].as_array().map(Vec::len), Some(3));
+    assert_eq!(health["tree"].as_array().map(Vec::len), Some(4));
     assert_eq!(world.json("/health").await["status"], "ok");
     let older = world.json("/api/health").await;
     let expected = serde_json::json!({
