@@ -123,8 +123,9 @@ async fn dump(store: &PostgresStore, table: Table) -> Vec<Vec<Option<String>>> {
         _ => format!("{}::text", column.name),
     });
     let columns = columns.collect::<Vec<_>>();
-    let sql =
-        format!("select {} from {} order by {}", columns.join(", "), schema.name, schema.key.join(", "));
+    // By the columns of the table: a bare name would be that of the text.
+    let key = schema.key.iter().map(|name| format!("{}.{name}", schema.name)).collect::<Vec<_>>();
+    let sql = format!("select {} from {} order by {}", columns.join(", "), schema.name, key.join(", "));
     let rows = query(store, &sql).await;
     rows.iter().map(|row| (0..columns.len()).map(|at| row.get(at)).collect()).collect()
 }
