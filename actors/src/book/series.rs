@@ -16,6 +16,8 @@ pub struct Series {
     asked: BTreeMap<Timeframe, (i64, i64)>,
     /// Start of the first live candle.
     first: BTreeMap<Timeframe, i64>,
+    /// Start of the last closed candle.
+    closed: BTreeMap<Timeframe, i64>,
     resumed: bool,
 }
 
@@ -69,8 +71,14 @@ impl Series {
         Some(from_ms)
     }
 
+    /// True when this candle, or a later one, has closed: nothing but another closed one follows it.
+    pub fn is_closed(&self, candle: &Candle) -> bool {
+        self.closed.get(&candle.timeframe).is_some_and(|last| *last >= candle.open_ms)
+    }
+
     /// A live candle closed.
     pub fn closed_live(&mut self, candle: &Candle) {
+        self.note_closed(candle);
         let follows = match (self.stored.get(&candle.timeframe), candle.timeframe.fixed_ms()) {
             (Some(&last), Some(length)) => candle.open_ms <= last + length,
             (Some(_), None) => true,
@@ -84,6 +92,7 @@ impl Series {
     /// A fetched candle: the venue lists all that there are, in order.
     pub fn fetched(&mut self, candle: &Candle) {
         if candle.closed {
+            self.note_closed(candle);
             self.reach(candle.timeframe, candle.open_ms);
         }
     }
@@ -96,6 +105,11 @@ impl Series {
     /// Start of the last closed candle up to which nothing is missing.
     pub fn stored_ms(&self, timeframe: Timeframe) -> Option<i64> {
         self.stored.get(&timeframe).copied()
+    }
+
+    fn note_closed(&mut self, candle: &Candle) {
+        let last = self.closed.entry(candle.timeframe).or_insert(candle.open_ms);
+        *last = candle.open_ms.max(*last);
     }
 
     fn reach(&mut self, timeframe: Timeframe, open_ms: i64) {
@@ -167,6 +181,16 @@ mod tests {
         series.fetched(&candle(6, true));
         series.closed_live(&candle(7, true));
         assert!(series.is_stored_up_to(&candle(7, true)));
+    }
+
+    #[test]
+    fn what_has_closed_does_not_open_again() {
+        let mut series = Series::default();
+        assert!(!series.is_closed(&candle(3, false)));
+        series.closed_live(&candle(3, true));
+        assert_eq!([2, 3, 4].map(|minute| series.is_closed(&candle(minute, false))), [true, true, false]);
+        series.fetched(&candle(4, true));
+        assert!(series.is_closed(&candle(4, false)));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use crate::book::rows;
 impl BookCore {
     pub(super) fn on_candle(&mut self, candle: Candle, updated_us: i64, actions: &mut Vec<Action>) {
         let timeframe = candle.timeframe;
+        if !candle.closed && self.series.is_closed(&candle) {
+            return self.reject("candle_reopened", 1);
+        }
         let unfinished = self.open_candles.get(&timeframe).map(|open| open.candle.open_ms);
         let unfinished = unfinished.filter(|open_ms| *open_ms < candle.open_ms);
         if unfinished.is_some() {

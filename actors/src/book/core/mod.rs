@@ -305,9 +305,8 @@ impl BookCore {
             Body::Trade(trade) => self.on_trade(&trade, event_us.unwrap_or(recv_us), recv_us),
             Body::Delta(delta) => self.on_delta(delta, event_us, recv_us),
             Body::Snapshot(_) => self.reject("unsolicited_snapshot", 1),
-            Body::Candle(candle) => {
-                self.on_candle(*candle, event.sent_us.or(event_us).unwrap_or(recv_us), actions)
-            }
+            // By our clock, as fetched ones: a venue whose clock jumped ahead would hold off its later word.
+            Body::Candle(candle) => self.on_candle(*candle, recv_us, actions),
             Body::Ticker(ticker) => {
                 let row = rows::ticker(&self.instrument, &ticker, event_us.unwrap_or(recv_us));
                 self.show_ticker(&row);
