@@ -39,6 +39,11 @@ impl Series {
         Some(before)
     }
 
+    /// An earlier instance, or process, had the series up to the candle that starts then: what follows is a hole.
+    pub fn goes_on(&mut self, timeframe: Timeframe, open_ms: i64) {
+        self.stored.entry(timeframe).or_insert(open_ms);
+    }
+
     /// All is stored up to the candle that starts then.
     pub fn caught_up(&mut self, timeframe: Timeframe, open_ms: i64) {
         self.reach(timeframe, open_ms);
@@ -191,6 +196,19 @@ mod tests {
         assert_eq!([2, 3, 4].map(|minute| series.is_closed(&candle(minute, false))), [true, true, false]);
         series.fetched(&candle(4, true));
         assert!(series.is_closed(&candle(4, false)));
+    }
+
+    #[test]
+    fn a_later_instance_that_knows_of_a_hole_asks_for_all_of_it() {
+        let mut series = Series::default();
+        series.resume();
+        series.goes_on(Timeframe::M1, 3 * MINUTE);
+        assert_eq!(series.begins(&candle(7, false), true), None);
+        assert_eq!(series.missing(&candle(7, false), None, true, 0), Some(4 * MINUTE));
+        series.closed_live(&candle(7, true));
+        assert!(!series.is_stored_up_to(&candle(7, true)));
+        series.goes_on(Timeframe::M1, 6 * MINUTE);
+        assert_eq!(series.stored_ms(Timeframe::M1), Some(3 * MINUTE), "once");
     }
 
     #[test]

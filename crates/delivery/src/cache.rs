@@ -1,8 +1,11 @@
 //! Reads through the cache: a short deadline, at most so many at once, and at any doubt nothing, so that the store is asked.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use fathom_market::{
@@ -12,7 +15,7 @@ use fathom_market::{
 use redis::{FromRedisValue, Pipeline, RedisResult};
 use rust_decimal::Decimal;
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     composer::Commands,
@@ -25,6 +28,8 @@ use crate::{
 
 /// Reads under way at once; more of them ask the store.
 const READS: usize = 32;
+/// The publisher writes something each second: after this time it has gone, and what it would have added is missing.
+const SILENT: Duration = Duration::from_secs(5);
 /// What lies this near to the end of the window may just be trimmed.
 const EDGE_MS: i64 = 60_000;
 
@@ -37,6 +42,8 @@ struct Inner {
     config: RedisConfig,
     link: Mutex<Option<Link>>,
     sets: Mutex<Sets>,
+    /// When the publisher last wrote.
+    written: Mutex<Option<Instant>>,
     places: Semaphore,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -86,6 +93,7 @@ impl Cache {
             config,
             link: Mutex::default(),
             sets: Mutex::default(),
+            written: Mutex::default(),
             places: Semaphore::new(READS),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -119,6 +127,7 @@ impl Cache {
 
     /// These commands were carried out.
     pub fn wrote(&self, commands: &Commands) {
+        *self.0.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let mut sets = self.sets();
         commands.rows().iter().for_each(|(key, at_ms)| sets.wrote(key, *at_ms));
     }
@@ -164,6 +173,10 @@ impl Cache {
         range: &CategoryRange<'_>,
         now_ms: i64,
     ) -> Option<Vec<CategorySnapshotRow>> {
+        let written = *self.0.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_none_or(|at| at.elapsed() > SILENT) {
+            return None;
+        }
         let config = &self.0.config;
         let key = config.names.category(range.scope, range.market, range.category, &depth_text(range.depth));
         let (since, marker) = {

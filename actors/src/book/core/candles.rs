@@ -17,6 +17,10 @@ impl BookCore {
             self.open_candles.remove(&timeframe);
         }
         let caught_up = self.is_caught_up(timeframe);
+        let before = self.gaps.lock().candles_before(timeframe);
+        if let Some(open_ms) = before {
+            self.series.goes_on(timeframe, open_ms);
+        }
         if let Some(open_ms) = self.series.begins(&candle, caught_up) {
             self.outbox.push(rows::collector_state(&self.instrument, timeframe, open_ms, updated_us, true));
         }

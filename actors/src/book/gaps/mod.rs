@@ -358,6 +358,14 @@ impl GapTracker {
         lane.and_then(|lane| lane.hole.as_ref()).is_some_and(|hole| hole.shown)
     }
 
+    /// Start of the last candle that had closed before the hole of a series that is known.
+    pub fn candles_before(&self, timeframe: Timeframe) -> Option<i64> {
+        let lane = self.lanes.get(&Channel::Candle(timeframe));
+        let hole = lane.and_then(|lane| lane.hole.as_ref()).filter(|hole| hole.shown)?;
+        let RecordId::Candle { open_ms, closed } = hole.edge.id else { return None };
+        Some(if closed { open_ms } else { open_ms - timeframe.fixed_ms().unwrap_or(1) })
+    }
+
     /// Closes the hole of a channel at this record: what lies before it cannot be had.
     fn close_lost(&mut self, channel: Channel, mark: Mark, reason: &str) {
         let rule = self.rules.depth;
