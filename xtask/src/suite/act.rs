@@ -12,10 +12,12 @@ use super::{
     schedule::Planned,
     stand::{Stand, Target},
 };
-use crate::harness::{Db, check, pause};
+use crate::harness::{Db, check, eventually_or, pause};
 
 /// What a slow network lets through of a connection; a busy shard is sent more.
 const SLOW_BYTES: u64 = 30_000;
+/// A stream is on its next connection by then.
+const CARRIED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection may live that is near the end of its life.
 const LIFE_MS: u64 = 2_000;
 /// How far the venue's clock jumps.
@@ -110,12 +112,14 @@ impl Act<'_> {
                 )
             }
             Kind::LifeLimit => {
-                let (connection, _) = self.stand.subscribed(&self.target, "depth")?;
                 // It ends once the connection has, so that its successor lives.
                 self.span_ms = LIFE_MS + LIFE_MS / 4;
                 let for_ms = self.span_ms;
-                let fault = json!({"kind": "life_limit", "connection": connection, "life_ms": LIFE_MS, "for_ms": for_ms});
-                self.fault(fault)
+                eventually_or(CARRIED_WITHIN, || {
+                    let (connection, _) = self.stand.subscribed(&self.target, "depth")?;
+                    let fault = json!({"kind": "life_limit", "connection": connection, "life_ms": LIFE_MS, "for_ms": for_ms});
+                    self.fault(fault)
+                })
             }
             Kind::TimeJump => {
                 let for_ms = self.span(3_000, 6_000);
@@ -157,10 +161,13 @@ impl Act<'_> {
         self.stand.fault(&fault)
     }
 
-    /// A fault of one of the target's streams.
-    fn on_stream(&self, channel: &str, mut fault: Value) -> Result<(), String> {
-        fault["stream"] = json!(self.stand.stream(&self.target, channel)?);
-        self.fault(fault)
+    /// A fault of one of the target's streams, whose connection may just be replaced by another.
+    fn on_stream(&self, channel: &str, fault: Value) -> Result<(), String> {
+        eventually_or(CARRIED_WITHIN, || {
+            let mut fault = fault.clone();
+            fault["stream"] = json!(self.stand.stream(&self.target, channel)?);
+            self.fault(fault)
+        })
     }
 
     fn skip(&mut self) -> Result<(), String> {
